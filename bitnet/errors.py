@@ -1,0 +1,91 @@
+"""Every error bitnet raises on purpose.
+
+BitNetError
+├── InvalidArgumentError        a value passed in is outside its documented range
+├── ModelNotFoundError          no file or folder at the given path
+├── ModelFileError              something in a model's files
+│   ├── InvalidModelError       broken, truncated, inconsistent or hostile
+│   └── UnsupportedModelError   well formed, but nothing here can run it
+├── ModelClosedError            the model was closed
+├── ModelMemoryError            the machine has not enough memory
+├── GenerationError             a running generation failed
+│   └── ContextLengthExceededError
+├── CodegenError                compiling or running generated code
+│   ├── UnsupportedTargetError  this CPU lacks what the target needs
+│   ├── CompileError            LLVM refused the code
+│   └── BoundsError             checked mode caught an access outside its buffer
+└── UnsupportedOperationError   known, but not available in this build
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class BitNetError(Exception):
+    """Base class of all errors raised by this package."""
+
+
+class InvalidArgumentError(BitNetError, ValueError):
+    """A value passed by the caller is outside its documented range."""
+
+
+class ModelNotFoundError(BitNetError, FileNotFoundError):
+    """There is no model at the given path."""
+
+
+class ModelFileError(BitNetError):
+    """A model's files cannot be used; says which file, which tensor and which rule."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], rule: str, *, tensor: str | None = None
+    ) -> None:
+        where = f"{os.fspath(path)}: " + (f"tensor {tensor}: " if tensor else "")
+        super().__init__(where + rule)
+        self.path = os.fspath(path)
+        self.tensor = tensor
+        self.rule = rule
+
+
+class InvalidModelError(ModelFileError):
+    """The file is broken, truncated or inconsistent."""
+
+
+class UnsupportedModelError(ModelFileError):
+    """The file is well formed but holds something this engine cannot run."""
+
+
+class ModelClosedError(BitNetError):
+    """The model was closed and can no longer be used."""
+
+
+class ModelMemoryError(BitNetError, MemoryError):
+    """There is not enough memory for the model or its caches."""
+
+
+class GenerationError(BitNetError):
+    """A running generation failed."""
+
+
+class ContextLengthExceededError(GenerationError):
+    """The prompt, or the prompt and its continuation, do not fit the context."""
+
+
+class CodegenError(BitNetError):
+    """Compiling or running generated code failed."""
+
+
+class UnsupportedTargetError(CodegenError):
+    """The CPU lacks features that the requested target needs."""
+
+
+class CompileError(CodegenError):
+    """LLVM refused the generated code; always a bug in bitnet."""
+
+
+class BoundsError(CodegenError):
+    """Checked mode caught a load or store outside its buffer; always a bug in bitnet."""
+
+
+class UnsupportedOperationError(BitNetError):
+    """The operation is known but not available in this build."""
