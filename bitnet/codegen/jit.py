@@ -1,0 +1,151 @@
+"""From a module to callable machine code: LLVM, the object cache, the in-process linker.
+
+The only file that uses LLVM's compiler API.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from bitnet import config
+from bitnet.codegen.module import Module
+from bitnet.codegen.target import Target
+from bitnet.errors import CompileError
+
+log = logging.getLogger("bitnet.codegen")
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_library_numbers = itertools.count()
+
+
+class Library:
+    """Loaded machine code. Addresses are valid as long as this object lives."""
+
+    def __init__(self, name: str, tracker: llvm.ResourceTracker, lljit: llvm.LLJIT) -> None:
+        self.name = name
+        self._tracker = tracker
+        self._lljit = lljit
+
+    def address(self, symbol: str) -> int:
+        return int(self._tracker[symbol])
+
+
+def load(module: Module, symbols: list[str]) -> Library:
+    """Compile `module`, or take it from the cache, and link it into this process."""
+    image = compile_object(module)
+    _initialize(module.target)
+    lljit = llvm.create_lljit_compiler(_target_machine(module.target, jit=True))
+    builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
+    for symbol in symbols:
+        builder.export_symbol(symbol)
+    name = f"bitnet{next(_library_numbers)}"
+    return Library(name, builder.link(lljit, name), lljit)
+
+
+def compile_object(module: Module) -> bytes:
+    """The object file of `module` for its target."""
+    debug = config.debug()
+    source = str(module)
+    if "ir" in debug:
+        print(source, file=sys.stderr)
+    key = _cache_key(module.target, source)
+    path = config.cache_dir() / f"{key}.o"
+    image = None if "asm" in debug else _read_cached(path)
+    if image is None:
+        image = _compile(module.target, source, print_asm="asm" in debug)
+        _write_cached(path, image)
+    return image
+
+
+def optimized(module: Module) -> tuple[str, str]:
+    """The module after LLVM's passes: (IR, assembly), for tests and for reading."""
+    _initialize(module.target)
+    parsed, machine = _optimize(module.target, str(module))
+    return str(parsed), str(machine.emit_assembly(parsed))
+
+
+def _compile(target: Target, source: str, *, print_asm: bool) -> bytes:
+    _initialize(target)
+    parsed, machine = _optimize(target, source)
+    if print_asm:
+        print(machine.emit_assembly(parsed), file=sys.stderr)
+    return bytes(machine.emit_object(parsed))
+
+
+def _optimize(target: Target, source: str) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
+    try:
+        parsed = llvm.parse_assembly(source)
+        parsed.verify()
+    except RuntimeError as error:
+        raise CompileError(f"LLVM refused the generated code: {error}") from error
+    machine = _target_machine(target, jit=True)
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    passes.getModulePassManager().run(parsed, passes)
+    return parsed, machine
+
+
+def _target_machine(target: Target, *, jit: bool) -> llvm.TargetMachine:
+    triple = llvm.Target.from_triple(target.triple)
+    return triple.create_target_machine(
+        cpu=target.cpu, features=target.feature_string, opt=2, jit=jit
+    )
+
+
+def _initialize(target: Target) -> None:
+    if target.triple == llvm.get_default_triple():
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+    else:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+
+
+# -- the object cache: <sha256 of the object><object>, named by what it was made from ----------
+
+
+def _cache_key(target: Target, source: str) -> str:
+    digest = hashlib.sha256()
+    llvm_version = ".".join(map(str, llvm.llvm_version_info))
+    made_from = (llvmlite.__version__, llvm_version, target.triple, target.cpu)
+    for text in (*made_from, target.feature_string, source):
+        digest.update(text.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _read_cached(path: Path) -> bytes | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    image = content[_DIGEST_BYTES:]
+    if hashlib.sha256(image).digest() != content[:_DIGEST_BYTES]:
+        log.warning("ignoring the damaged cache entry %s", path)
+        return None
+    return image
+
+
+def _write_cached(path: Path, image: bytes) -> None:
+    """Write aside, then rename. A cache that cannot be written costs time, nothing else."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    except OSError as error:
+        log.warning("cannot keep compiled code in %s: %s", path.parent, error)
+        return
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(image).digest() + image)
+        os.replace(aside, path)
+    except OSError as error:
+        log.warning("cannot keep compiled code in %s: %s", path.parent, error)
+        os.unlink(aside)

@@ -1,0 +1,55 @@
+"""Settings from the environment, each read in one place.
+
+BITNET_TARGET      compile for this target instead of the best one
+BITNET_THREADS     number of threads instead of one per core
+BITNET_CACHE_DIR   where compiled objects are kept
+BITNET_DEBUG       comma-separated: `ir`, `asm` print that stage to stderr, `checked` turns
+                   bounds checks on
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from bitnet.errors import InvalidArgumentError
+
+DEBUG_FLAGS = frozenset({"ir", "asm", "checked"})
+
+
+def target() -> str | None:
+    return os.environ.get("BITNET_TARGET") or None
+
+
+def threads() -> int | None:
+    text = os.environ.get("BITNET_THREADS")
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise InvalidArgumentError(f"BITNET_THREADS must be a positive number, not {text!r}")
+    return int(text)
+
+
+def debug() -> frozenset[str]:
+    flags = frozenset(f.strip() for f in os.environ.get("BITNET_DEBUG", "").split(",") if f.strip())
+    unknown = flags - DEBUG_FLAGS
+    if unknown:
+        known = ", ".join(sorted(DEBUG_FLAGS))
+        raise InvalidArgumentError(
+            f"BITNET_DEBUG: unknown flag {', '.join(sorted(unknown))}; the flags are {known}"
+        )
+    return flags
+
+
+def cache_dir() -> Path:
+    """The folder for compiled objects: per user, and safe to delete."""
+    chosen = os.environ.get("BITNET_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    home = Path(os.path.expanduser("~"))
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "bitnet" / "cache"
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "bitnet"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "bitnet"

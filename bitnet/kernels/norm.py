@@ -1,0 +1,66 @@
+"""RMS norm and the quantisation of activations to int8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bitnet.codegen import Buffer, Function
+from bitnet.codegen import types as t
+from bitnet.kernels.numerics import F32, LANES, dot_reference, f32xL
+
+Q_MAX = 127.0
+_SMALLEST_ABSMAX = 1e-5
+
+
+def rms_norm(k: Function, x: Buffer, weight: Buffer, y: Buffer, n: int, eps: float) -> None:
+    """y = x / sqrt(mean(x**2) + eps) * weight over the `n` elements of one row.
+
+    x, y: f32[padded n], zero beyond n; weight: f32[padded n], zero beyond n. x may be y.
+    """
+    squares = k.var(f32xL)
+    with k.loop(0, x.count, LANES) as i:
+        v = x.load(i, LANES)
+        squares.set(k.fma(v, v, squares.get()))
+    mean = k.reduce(squares.get(), "add") / float(n)
+    scale = (1.0 / k.sqrt(mean + eps)).splat(LANES)
+    with k.loop(0, x.count, LANES) as i:
+        y.store(i, x.load(i, LANES) * scale * weight.load(i, LANES))
+
+
+def rms_norm_reference(x: F32, weight: F32, eps: float) -> F32:
+    """x: (..., n); weight: (n,)."""
+    mean = dot_reference(x, x) / np.float32(x.shape[-1])
+    scale = np.float32(1) / np.sqrt(mean + np.float32(eps))
+    return x * scale[..., None] * weight
+
+
+def quantize(k: Function, x: Buffer, q: Buffer, scale: Buffer, total: Buffer) -> None:
+    """q = round(x * s) clamped to ±127, s = 127 / max(max|x|, 1e-5): the input of a ternary linear.
+
+    x: f32[n], n a multiple of 16; q: i8[n]; scale: f32[1] receives s; total: i32[1] receives
+    the sum of q. Ties round to even, as transformers' BitLinear does; the clamp keeps -128 out,
+    which the integer kernels rely on.
+    """
+    largest = k.var(f32xL)
+    with k.loop(0, x.count, LANES) as i:
+        largest.set(k.max(k.abs(x.load(i, LANES)), largest.get()))
+    absmax = k.max(k.reduce(largest.get(), "max"), _SMALLEST_ABSMAX)
+    s = Q_MAX / absmax
+    sums = k.var(t.vec(t.i32, LANES))
+    with k.loop(0, x.count, LANES) as i:
+        scaled = x.load(i, LANES) * s
+        code = k.round_to_int(k.min(k.max(scaled, -Q_MAX), Q_MAX))
+        sums.set(sums.get() + code)
+        q.store(i, code.trunc(t.i8))
+    scale[0] = s
+    total[0] = k.reduce(sums.get(), "add")
+
+
+def quantize_reference(x: F32) -> tuple[np.ndarray[Any, np.dtype[np.int8]], F32]:
+    """x: (..., n) to (q int8 (..., n), s f32 (...,))."""
+    absmax = np.maximum(np.abs(x).max(axis=-1), np.float32(_SMALLEST_ABSMAX))
+    s = np.float32(Q_MAX) / absmax
+    q = np.rint(np.clip(x * s[..., None], -np.float32(Q_MAX), np.float32(Q_MAX)))
+    return q.astype(np.int8), s

@@ -1,0 +1,77 @@
+"""The structs that the compiled program and its callers share, declared once.
+
+    forward(model *, batch *, thread, n_threads)   every thread of the team calls it
+
+Rows are padded with zeros to the widths in `Plan`. The scratch buffers of the batch hold
+`max_tokens` rows each. A KV page holds a run of positions of one sequence for all layers, one
+`KVLayout` page after the other.
+"""
+
+from __future__ import annotations
+
+from bitnet.codegen import Struct
+
+LAYER = Struct(
+    "bn_layer",
+    tuple(
+        (name, "ptr")
+        for name in (
+            "attn_norm",  # f32[hidden]
+            "attn_sub_norm",  # f32[attention]; unused without sub-norms, like ffn_sub_norm
+            "ffn_norm",  # f32[hidden]
+            "ffn_sub_norm",  # f32[ffn]
+            "qkv",  # packed ternary, rows q, k, v
+            "qkv_scale",  # f32[qkv], one per row
+            "attn_output",
+            "attn_output_scale",  # f32[hidden]
+            "gate_up",  # packed ternary, 16 rows of gate, then 16 of up, and so on
+            "gate_up_scale",  # f32[2 ffn]
+            "down",
+            "down_scale",  # f32[hidden]
+        )
+    ),
+)
+
+MODEL = Struct(
+    "bn_model",
+    (
+        ("layers", "ptr"),  # bn_layer[n_layers]
+        ("embedding", "ptr"),  # [vocab][hidden_size] as stored
+        ("output_norm", "ptr"),  # f32[hidden]
+        ("head", "ptr"),  # [vocab][hidden_size] as stored
+        ("rope_cos", "ptr"),  # f32[n_positions][head_dim / 2]
+        ("rope_sin", "ptr"),
+        ("n_positions", "i64"),
+    ),
+)
+
+BATCH = Struct(
+    "bn_batch",
+    (
+        ("n_tokens", "i64"),
+        ("n_logits", "i64"),
+        ("tokens", "ptr"),  # i32[n_tokens]
+        ("positions", "ptr"),  # i32[n_tokens]
+        ("sequences", "ptr"),  # i32[n_tokens], row of page_table
+        ("logit_tokens", "ptr"),  # i32[n_logits], which tokens want logits
+        ("page_table", "ptr"),  # i64[n_sequences][pages_per_sequence], addresses of pages
+        ("n_sequences", "i64"),
+        ("pages_per_sequence", "i64"),
+        ("logits", "ptr"),  # f32[n_logits][vocab]
+        ("max_tokens", "i64"),
+        ("x", "ptr"),  # f32[hidden], the residual stream
+        ("row", "ptr"),  # f32[widest], input of the next linear or of the head
+        ("q", "ptr"),  # i8[widest], that input quantised
+        ("q_scale", "ptr"),  # f32
+        ("q_total", "ptr"),  # i32
+        ("qkv", "ptr"),  # f32[qkv]
+        ("sync", "ptr"),  # i64[SYNC_WORDS], zero before the first call
+        ("yield_thread", "ptr"),  # int (*)(void): give the core away, called in long waits
+    ),
+)
+
+# Words of `sync`, a cache line apart.
+SYNC_ARRIVED, SYNC_GENERATION, SYNC_NEXT_ITEM = 0, 16, 32
+SYNC_WORDS = 48
+
+CDEF = LAYER.cdef + MODEL.cdef + BATCH.cdef

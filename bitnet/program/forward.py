@@ -1,0 +1,234 @@
+"""The forward pass, written phase by phase from the kernels.
+
+For each token, x being its row of the residual stream:
+
+    x = embedding[token]
+    per layer:  a = norm(x);  q, k, v = linear(a);  rotate q, k;  keep k, v
+                x += linear(sub_norm(attention(q)))
+                f = norm(x);  x += linear(sub_norm(activation(gate(f)) * up(f)))
+    logits = head(norm(x))
+
+"linear" is a ternary linear: its input is quantised to int8 per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bitnet.codegen import Buffer, Dim, Function, Module, StructRef, Value
+from bitnet.codegen import types as t
+from bitnet.kernels import ternary
+from bitnet.kernels.attention import attend, store_kv
+from bitnet.kernels.gate import gated
+from bitnet.kernels.head import STORED, Kind, embed, head_rows
+from bitnet.kernels.norm import quantize, rms_norm
+from bitnet.kernels.rope import rope
+from bitnet.kernels.ternary import GROUP_ROWS, TILE
+from bitnet.program.abi import BATCH, LAYER, MODEL
+from bitnet.program.plan import Plan
+from bitnet.program.team import Team
+
+HEAD_ROWS = 64  # rows of the output head per work item
+
+# Takes (token, first row, four f32x16 of results) and puts them where they belong.
+Store = Callable[[Value, Value, list[Value]], None]
+
+
+def add_forward(module: Module, plan: Plan) -> None:
+    """Add forward(model, batch, thread, n_threads) to the module."""
+
+    def body(k: Function) -> None:
+        _Forward(k, plan).write()
+
+    module.function("forward", [t.ptr, t.ptr, t.i64, t.i64], body, exported=True)
+
+
+class _Forward:
+    def __init__(self, k: Function, plan: Plan) -> None:
+        self.k = k
+        self.plan = plan
+        self.spec = plan.spec
+        self.model = MODEL.at(k, k.args[0])
+        self.batch = BATCH.at(k, k.args[1])
+        self.team = Team(k, self.batch, k.args[3])
+        self.n_tokens = self.batch["n_tokens"]
+        self.positions = self.batch.buffer("positions", t.i32, self.n_tokens)
+
+    # -- memory -----------------------------------------------------------------------------
+
+    def rows(self, field: str, width: int) -> Buffer:
+        """A scratch buffer of the batch: `width` elements per token, for all tokens."""
+        element = t.i8 if field == "q" else t.f32
+        return self.batch.buffer(field, element, self.batch["max_tokens"] * width)
+
+    def row(self, field: str, width: int, token: Value) -> Buffer:
+        return self.rows(field, width).part(token * width, width)
+
+    def per_token(self, field: str, element: t.Type, token: Value) -> Buffer:
+        return self.batch.buffer(field, element, self.batch["max_tokens"]).part(token, 1)
+
+    def position(self, token: Value) -> Value:
+        return self.positions[token].zext(t.i64)
+
+    def page(self, layer: Value, token: Value, position: Value) -> Buffer:
+        """The page of `layer` that holds `position` of the token's sequence."""
+        kv = self.plan.kv_layout
+        sequence = self.batch.buffer("sequences", t.i32, self.n_tokens)[token].zext(t.i64)
+        per_sequence = self.batch["pages_per_sequence"]
+        n_entries = self.batch["n_sequences"] * per_sequence
+        table = self.batch.buffer("page_table", t.i64, n_entries)
+        address = table[sequence * per_sequence + position // kv.page_size].to_pointer()
+        whole = Buffer(self.k, address, kv.element, self.spec.n_layers * kv.page_elements, "page")
+        return whole.part(layer * kv.page_elements, kv.page_elements)
+
+    # -- phases -----------------------------------------------------------------------------
+
+    def write(self) -> None:
+        k, spec, plan = self.k, self.spec, self.plan
+        with self.team.phase(self.n_tokens) as token:
+            tokens = self.batch.buffer("tokens", t.i32, self.n_tokens)
+            table = self.table("embedding", plan.embedding)
+            x = self.row("x", plan.hidden, token)
+            embed(k, table, tokens[token].zext(t.i64), spec.hidden_size, x, plan.embedding)
+        with k.loop(0, spec.n_layers) as number:
+            self.layer(number, LAYER.at(k, self.model["layers"], number))
+        self.head()
+
+    def layer(self, number: Value, weights: StructRef) -> None:
+        plan, spec = self.plan, self.spec
+        self.norm_and_quantize(weights, "x", "attn_norm", plan.hidden, spec.hidden_size)
+        self.linear(weights, "qkv", plan.qkv, plan.hidden, self.store_qkv)
+        self.rotate_and_keep(number)
+        self.attention(number)
+        self.norm_and_quantize(weights, "row", "attn_sub_norm", plan.attention, spec.q_size)
+        self.linear(weights, "attn_output", plan.hidden, plan.attention, self.add_to_x)
+        self.norm_and_quantize(weights, "x", "ffn_norm", plan.hidden, spec.hidden_size)
+        self.linear(weights, "gate_up", 2 * plan.ffn, plan.hidden, self.store_gated)
+        self.norm_and_quantize(weights, "row", "ffn_sub_norm", plan.ffn, spec.ffn_size)
+        self.linear(weights, "down", plan.hidden, plan.ffn, self.add_to_x)
+
+    def norm_and_quantize(
+        self, weights: StructRef, source: str, norm: str, width: int, n: int
+    ) -> None:
+        """The input of a ternary linear: norm `source` (unless a sub-norm is absent), quantise."""
+        k = self.k
+        with self.team.phase(self.n_tokens) as token:
+            x = self.row(source, width, token)
+            if self.spec.sub_norms or not norm.endswith("sub_norm"):
+                normed = Buffer.local(k, t.f32, width, "normed")
+                weight = weights.buffer(norm, t.f32, width)
+                rms_norm(k, x, weight, normed, n, self.spec.rms_norm_eps)
+                x = normed
+            scale = self.per_token("q_scale", t.f32, token)
+            total = self.per_token("q_total", t.i32, token)
+            quantize(k, x, self.row("q", width, token), scale, total)
+
+    def linear(
+        self, weights: StructRef, name: str, rows: int, columns: int, store: Store
+    ) -> None:
+        """Ternary linear `name` of all tokens; `store(token, first row, y)` takes the results."""
+        k = self.k
+        packed = weights.buffer(name, t.i8, ternary.packed_bytes(rows, columns))
+        scales = weights.buffer(f"{name}_scale", t.f32, rows)
+        size = ternary.group_bytes(columns)
+        with self.team.phase(rows // GROUP_ROWS) as group:
+
+            def use(token: Value, sums: list[Value]) -> None:
+                total = self.per_token("q_total", t.i32, token)[0]
+                q_scale = self.per_token("q_scale", t.f32, token)[0]
+                y = []
+                for tile, dot in enumerate(sums):
+                    w_scale = scales.load(group * GROUP_ROWS + tile * TILE, TILE)
+                    y.append(ternary.scale_sums(k, dot, total, w_scale, q_scale))
+                store(token, group * GROUP_ROWS, y)
+
+            q = self.rows("q", columns)
+            ternary.group_dot(k, packed.part(group * size, size), q, columns, self.n_tokens, use)
+
+    def store_qkv(self, token: Value, first: Value, y: list[Value]) -> None:
+        out = self.row("qkv", self.plan.qkv, token)
+        for i, v in enumerate(y):
+            out.store(first + i * TILE, v)
+
+    def add_to_x(self, token: Value, first: Value, y: list[Value]) -> None:
+        x = self.row("x", self.plan.hidden, token)
+        for i, v in enumerate(y):
+            at = first + i * TILE
+            x.store(at, x.load(at, TILE) + v)
+
+    def store_gated(self, token: Value, first: Value, y: list[Value]) -> None:
+        out = self.row("row", self.plan.ffn, token)
+        for i in range(0, len(y), 2):
+            v = gated(self.k, y[i], y[i + 1], self.spec.activation)
+            out.store(first // 2 + i // 2 * TILE, v)
+
+    def rotate_and_keep(self, layer: Value) -> None:
+        """Rotate queries (in place) and keys; write keys and values to their page."""
+        k, spec, plan = self.k, self.spec, self.plan
+        d, half = spec.head_dim, spec.head_dim // 2
+        n_angles = self.model["n_positions"] * half
+        with self.team.phase(self.n_tokens) as token:
+            position = self.position(token)
+            cos, sin = (
+                self.model.buffer(f, t.f32, n_angles).part(position * half, half)
+                for f in ("rope_cos", "rope_sin")
+            )
+            qkv = self.row("qkv", plan.qkv, token)
+            with k.loop(0, spec.n_heads + spec.n_kv_heads) as head:
+                x = qkv.part(head * d, d)
+                rope(k, x, cos, sin, x, spec.rope_pairing)
+            keys = qkv.part(spec.q_size, spec.kv_size)
+            values = qkv.part(spec.q_size + spec.kv_size, spec.kv_size)
+            page = self.page(layer, token, position)
+            store_kv(k, plan.kv_layout, page, position % plan.page_size, keys, values)
+
+    def attention(self, layer: Value) -> None:
+        k, spec, plan = self.k, self.spec, self.plan
+        d, group = spec.head_dim, spec.n_heads // spec.n_kv_heads
+        with self.team.phase(self.n_tokens * spec.n_heads) as item:
+            token, head = item // spec.n_heads, item % spec.n_heads
+            out = self.row("row", plan.attention, token)
+            attend(
+                k,
+                plan.kv_layout,
+                lambda position: self.page(layer, token, position),
+                self.position(token) + 1,
+                head // group,
+                self.row("qkv", plan.qkv, token).part(head * d, d),
+                out.part(head * d, d),
+            )
+            self.clear_padding(out, head, spec.q_size)
+
+    def clear_padding(self, row: Buffer, head: Value, used: int) -> None:
+        """Zero a row beyond its `used` elements; done once, with the first head."""
+        assert isinstance(row.count, int)
+        with self.k.if_(head.equals(0)):
+            for i in range(used, row.count):
+                row[i] = self.k.const(t.f32, 0.0)
+
+    def head(self) -> None:
+        k, spec, plan = self.k, self.spec, self.plan
+        n_logits = self.batch["n_logits"]
+        hidden = self.batch.buffer("row", t.f32, n_logits * plan.hidden)
+        with self.team.phase(n_logits) as i:
+            token = self.batch.buffer("logit_tokens", t.i32, n_logits)[i].zext(t.i64)
+            weight = self.model.buffer("output_norm", t.f32, plan.hidden)
+            y = hidden.part(i * plan.hidden, plan.hidden)
+            rms_norm(
+                k, self.row("x", plan.hidden, token), weight, y, spec.hidden_size, spec.rms_norm_eps
+            )
+        n_items: Dim = (n_logits > 0).select(-(-spec.vocab_size // HEAD_ROWS), k.index(0))
+        with self.team.phase(n_items) as item:
+            first = item * HEAD_ROWS
+            stop = k.min(first + HEAD_ROWS, spec.vocab_size)
+            logits = self.batch.buffer("logits", t.f32, n_logits * spec.vocab_size)
+            table = self.table("head", plan.head)
+            head_rows(
+                k, table, first, stop, hidden, spec.hidden_size, n_logits, logits,
+                spec.vocab_size, plan.head,
+            )
+
+    def table(self, field: str, kind: Kind) -> Buffer:
+        """The embedding table or the head."""
+        size = self.spec.vocab_size * self.spec.hidden_size
+        return self.model.buffer(field, STORED[kind], size)

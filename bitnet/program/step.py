@@ -1,0 +1,146 @@
+"""One step: a ragged batch of tokens of several sequences through the forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bitnet.codegen import types as t
+from bitnet.program.abi import SYNC_WORDS
+from bitnet.program.memory import address, allocate, ffi
+from bitnet.program.program import Program
+from bitnet.program.weights import Weights
+from bitnet.program.workers import Workers, yield_function
+
+
+class Pages:
+    """KV pages, allocated when first needed and used again after they are given back."""
+
+    def __init__(self, program: Program) -> None:
+        kv = program.plan.kv_layout
+        self.size = kv.page_size
+        self._bytes = program.plan.spec.n_layers * kv.page_elements * t.size(kv.element)
+        self._free: list[npt.NDArray[np.uint8]] = []
+        self.n_allocated = 0
+
+    @property
+    def allocated_bytes(self) -> int:
+        return self.n_allocated * self._bytes
+
+    def take(self) -> npt.NDArray[np.uint8]:
+        if self._free:
+            return self._free.pop()
+        page = allocate(self._bytes, np.uint8)
+        self.n_allocated += 1
+        return page
+
+    def give_back(self, pages: list[npt.NDArray[np.uint8]]) -> None:
+        self._free.extend(pages)
+
+
+@dataclass
+class KVSequence:
+    """The cached keys and values of one sequence: `length` positions in `pages`."""
+
+    length: int = 0
+    pages: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The next tokens of a sequence, and for which of them logits are wanted."""
+
+    sequence: KVSequence
+    tokens: Seq[int]
+    wanted: range
+    """Indices into `tokens`."""
+
+
+class Stepper:
+    """Runs steps of at most `max_tokens` tokens on a team of threads."""
+
+    def __init__(
+        self, program: Program, weights: Weights, workers: Workers, max_tokens: int
+    ) -> None:
+        self.program = program
+        self.weights = weights
+        self.workers = workers
+        self.max_tokens = max_tokens
+        self.pages = Pages(program)
+        plan, n = program.plan, max_tokens
+        self._scratch = {
+            "x": allocate(n * plan.hidden, np.float32, zero=True),
+            "row": allocate(n * plan.widest, np.float32, zero=True),
+            "q": allocate(n * plan.widest, np.int8, zero=True),
+            "q_scale": allocate(n, np.float32, zero=True),
+            "q_total": allocate(n, np.int32, zero=True),
+            "qkv": allocate(n * plan.qkv, np.float32, zero=True),
+            "sync": allocate(SYNC_WORDS, np.int64, zero=True),
+        }
+        self._batch = ffi.new(
+            "bn_batch *", {name: address(array) for name, array in self._scratch.items()}
+        )
+        self._batch.max_tokens = max_tokens
+        self._batch.yield_thread = ffi.cast("void *", yield_function())
+
+    def step(self, chunks: Seq[Chunk]) -> npt.NDArray[np.float32]:
+        """Advance every chunk's sequence by its tokens; gives the wanted logits.
+
+        The result is (number of wanted tokens, vocab), chunk by chunk. Token ids and the total
+        number of tokens must have been checked.
+        """
+        batch, spec = self._batch, self.program.plan.spec
+        for chunk in chunks:
+            self._reserve(chunk.sequence, len(chunk.tokens))
+        arrays = _describe(chunks)
+        n_logits = len(arrays["logit_tokens"])
+        logits = np.empty((n_logits, spec.vocab_size), np.float32)
+        batch.n_tokens, batch.n_logits = len(arrays["tokens"]), n_logits
+        batch.n_sequences, batch.pages_per_sequence = arrays["page_table"].shape
+        for name, array in arrays.items():
+            setattr(batch, name, address(array))
+        batch.logits = address(logits)
+        model, n_threads = self.weights.struct, self.workers.n
+        self.workers.run(lambda i: self.program.forward(model, batch, i, n_threads))
+        self.program.check_bounds()
+        for chunk in chunks:
+            chunk.sequence.length += len(chunk.tokens)
+        return logits
+
+    def release(self, sequence: KVSequence) -> None:
+        """Forget a sequence and take back its pages."""
+        self.pages.give_back(sequence.pages)
+        sequence.pages, sequence.length = [], 0
+
+    def _reserve(self, sequence: KVSequence, n_tokens: int) -> None:
+        while len(sequence.pages) * self.pages.size < sequence.length + n_tokens:
+            sequence.pages.append(self.pages.take())
+
+
+def _describe(chunks: Seq[Chunk]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of bn_batch that say which tokens a step takes."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    sequences: list[int] = []
+    logit_tokens: list[int] = []
+    table = np.zeros((len(chunks), max(len(c.sequence.pages) for c in chunks)), np.int64)
+    for row, chunk in enumerate(chunks):
+        logit_tokens += [len(tokens) + i for i in chunk.wanted]
+        tokens += chunk.tokens
+        first = chunk.sequence.length
+        positions += range(first, first + len(chunk.tokens))
+        sequences += [row] * len(chunk.tokens)
+        pages = chunk.sequence.pages
+        table[row, : len(pages)] = [page.ctypes.data for page in pages]
+    lists = {
+        "tokens": tokens,
+        "positions": positions,
+        "sequences": sequences,
+        "logit_tokens": logit_tokens,
+    }
+    arrays = {name: np.array(numbers, np.int32) for name, numbers in lists.items()}
+    return {**arrays, "page_table": table}
