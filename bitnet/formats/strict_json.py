@@ -1,0 +1,33 @@
+"""JSON from files that are not trusted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeAlias, Union
+
+from bitnet.errors import InvalidModelError
+
+JSONValue: TypeAlias = Union[bool, int, float, str, "list[JSONValue]", "dict[str, JSONValue]", None]
+
+
+def parse_object(path: Path, raw: bytes, what: str) -> dict[str, JSONValue]:
+    """A JSON object whose keys are unique at every level, or InvalidModelError."""
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:  # ValueError: syntax, UTF-8, our own, digits
+        raise InvalidModelError(path, f"{what} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidModelError(path, f"{what} is not a JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"key {key!r} appears twice")
+            seen.add(key)
+    return values

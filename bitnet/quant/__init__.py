@@ -1,0 +1,1 @@
+"""Ternary codecs in numpy: exact, lazy by rows, ignorant of files."""
