@@ -1,0 +1,56 @@
+"""Run ternary (1.58-bit, BitNet) language models, compiled for this model and this CPU.
+
+    >>> import bitnet
+    >>> with bitnet.load() as model:
+    ...     print(model.generate("Once upon a time", seed=1).text)
+"""
+
+from bitnet.engine import SamplingParams, Timings
+from bitnet.errors import (
+    BitNetError,
+    BoundsError,
+    CodegenError,
+    CompileError,
+    ContextLengthExceededError,
+    GenerationError,
+    InvalidArgumentError,
+    InvalidModelError,
+    ModelClosedError,
+    ModelFileError,
+    ModelMemoryError,
+    ModelNotFoundError,
+    UnsupportedModelError,
+    UnsupportedOperationError,
+    UnsupportedTargetError,
+)
+from bitnet.model import Completion, Generation, Model, bundled_model_path, load
+from bitnet.models import ModelSpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BitNetError",
+    "BoundsError",
+    "CodegenError",
+    "CompileError",
+    "Completion",
+    "ContextLengthExceededError",
+    "Generation",
+    "GenerationError",
+    "InvalidArgumentError",
+    "InvalidModelError",
+    "Model",
+    "ModelClosedError",
+    "ModelFileError",
+    "ModelMemoryError",
+    "ModelNotFoundError",
+    "ModelSpec",
+    "SamplingParams",
+    "Timings",
+    "UnsupportedModelError",
+    "UnsupportedOperationError",
+    "UnsupportedTargetError",
+    "__version__",
+    "bundled_model_path",
+    "load",
+]

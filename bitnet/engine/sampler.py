@@ -1,0 +1,75 @@
+"""The next token of a request from its logits."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+
+from bitnet.engine.request import Request
+from bitnet.errors import GenerationError
+from bitnet.kernels.sampling import scratch_bytes
+from bitnet.program import Program
+from bitnet.program.memory import allocate
+
+_MASK = 2**64 - 1
+
+
+class Sampler:
+    """Applies a request's parameters to its logits with the program's compiled functions."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._scratch = allocate(scratch_bytes(program.plan.spec.vocab_size), np.uint8)
+
+    def choose(self, request: Request, logits: npt.NDArray[np.float32]) -> int:
+        """The next token. Changes `logits`. Raises GenerationError when they are not numbers."""
+        params, program = request.params, self._program
+        if params.repetition_penalty != 1:
+            seen = Counter(request.prompt) + Counter(request.output)
+            self._penalize(logits, seen, params.repetition_penalty, 0.0, 0.0)
+        if params.frequency_penalty or params.presence_penalty:
+            frequency, presence = params.frequency_penalty, params.presence_penalty
+            self._penalize(logits, Counter(request.output), 1.0, frequency, presence)
+        best = program.argmax(logits)
+        if not np.isfinite(logits[best]):
+            raise GenerationError("the model's logits are not numbers: its weights are broken")
+        if params.temperature == 0:
+            return best
+        return program.sample(
+            logits,
+            params.temperature,
+            params.top_k,
+            params.top_p,
+            params.min_p,
+            uniform(request.seed, len(request.output)),
+            self._scratch,
+        )
+
+    def _penalize(
+        self,
+        logits: npt.NDArray[np.float32],
+        seen: Counter[int],
+        repetition: float,
+        frequency: float,
+        presence: float,
+    ) -> None:
+        ids = np.fromiter(seen.keys(), np.int32, len(seen))
+        counts = np.fromiter(seen.values(), np.int32, len(seen))
+        self._program.penalize(logits, ids, counts, repetition, frequency, presence)
+
+
+def uniform(seed: int, index: int) -> float:
+    """The index-th number in [0, 1) of the stream `seed` (Steele et al., SplitMix64, 2014).
+
+    A function of its arguments alone: what else runs beside a request does not change it.
+    """
+    z = (_mix(seed) + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
+    return (_mix(z) >> 11) * 2.0**-53
+
+
+def _mix(z: int) -> int:
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)

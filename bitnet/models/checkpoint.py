@@ -1,0 +1,138 @@
+"""Opening a model, whatever it is stored as: a `ModelSpec` and named tensors, read lazily.
+
+Names are those of GGUF files; `ModelSpec.ternary_shapes` and `dense_shapes` list them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from bitnet.errors import (
+    InvalidArgumentError,
+    InvalidModelError,
+    ModelClosedError,
+)
+from bitnet.formats import sniff
+from bitnet.models.gguf_checkpoint import GGUFSource
+from bitnet.models.huggingface_checkpoint import HuggingFaceSource
+from bitnet.models.spec import ModelSpec
+from bitnet.models.tensors import DenseTensor, TernaryTensor
+from bitnet.tokenizers.tokenizer import Tokenizer
+
+
+class Source(Protocol):
+    """A kind of checkpoint. Opening one checks that every tensor is there, in its right shape."""
+
+    path: Path
+    name: str
+    spec: ModelSpec
+    size_bytes: int
+
+    def ternary(self, name: str) -> TernaryTensor: ...
+    def dense(self, name: str) -> DenseTensor: ...
+    def tokenizer(self) -> Tokenizer: ...
+    def close(self) -> None: ...
+
+
+class Checkpoint:
+    """An open model. Use as a context manager or call `close`; arrays handed out stay valid."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._tokenizer: Tokenizer | None = None
+        self._closed = False
+
+    @property
+    def path(self) -> Path:
+        """The GGUF file or the folder."""
+        return self._source.path
+
+    @property
+    def name(self) -> str:
+        """What the files call the model, or else the file or folder name."""
+        return self._source.name
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's shape and arithmetic."""
+        return self._source.spec
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the files that hold the tensors."""
+        return self._source.size_bytes
+
+    def ternary(self, name: str) -> TernaryTensor:
+        """Return the linear layer `name`, such as ``blk.0.attn_q.weight``.
+
+        Raises InvalidArgumentError if the model has no such layer, ModelClosedError if closed.
+        Its rows are read when asked for.
+        """
+        self._check(name, self.spec.ternary_shapes())
+        return self._source.ternary(name)
+
+    def dense(self, name: str) -> DenseTensor:
+        """Return the float tensor `name`, such as ``token_embd.weight``, mapped; as `ternary`."""
+        self._check(name, self.spec.dense_shapes())
+        return self._source.dense(name)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, built on first use.
+
+        Raises InvalidModelError or UnsupportedModelError if the files hold none that can be used.
+        """
+        if self._tokenizer is None:
+            self._check_open()
+            tokenizer = self._source.tokenizer()
+            if tokenizer.vocab_size > self.spec.vocab_size:
+                raise InvalidModelError(
+                    self.path,
+                    f"the tokenizer has {tokenizer.vocab_size} tokens, "
+                    f"the model only {self.spec.vocab_size}",
+                )
+            self._tokenizer = tokenizer
+        return self._tokenizer
+
+    def close(self) -> None:
+        """End the use of this object; may be called twice."""
+        self._closed = True
+        self._source.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check(
+        self, name: str, shapes: dict[str, tuple[int, ...]] | dict[str, tuple[int, int]]
+    ) -> None:
+        self._check_open()
+        if name not in shapes:
+            raise InvalidArgumentError(f"the model has no such tensor: {name}")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ModelClosedError(f"{self.path} is closed")
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Open a GGUF file, a Hugging Face folder, or the folder of a safetensors file.
+
+    What it is, is told by its content. Raises ModelNotFoundError if there is nothing at `path`,
+    InvalidModelError if it breaks a rule of its format, UnsupportedModelError if it is not a
+    ternary model of a known architecture.
+    """
+    path = Path(path)
+    if sniff(path) == "gguf":
+        return Checkpoint(GGUFSource(path))
+    return Checkpoint(HuggingFaceSource(path if path.is_dir() else path.parent))

@@ -1,0 +1,163 @@
+"""Ternary models in GGUF files, as bitnet.cpp and its forks write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
+from bitnet.formats.gguf import GGUFFile, TensorInfo
+from bitnet.models.spec import Activation, ModelSpec, RopePairing
+from bitnet.models.tensors import FLOAT_DTYPES, DenseTensor, FloatKind, TernaryTensor
+from bitnet.models.ternary_tensors import FloatTensor, I2STensor
+from bitnet.tokenizers.gguf_vocabulary import tokenizer_from_gguf
+from bitnet.tokenizers.tokenizer import Tokenizer
+
+# general.architecture -> ModelSpec.architecture, activation, sub-norms, rope pairing
+_ARCHITECTURES: dict[str, tuple[str, Activation, bool, RopePairing]] = {
+    "bitnet-b1.58": ("bitnet-b1.58", "relu2", True, "halves"),
+    "bitnet-25": ("bitnet-b1.58", "relu2", True, "halves"),  # early files of the same model
+    "bitnet": ("bitnet", "silu", True, "halves"),
+    "llama": ("llama", "silu", False, "interleaved"),
+}
+_FLOAT_KINDS: dict[str, FloatKind] = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+_ANY = 2**31  # ModelSpec knows the real limits
+
+
+class GGUFSource:
+    """An open GGUF file; see `bitnet.models.checkpoint.Source`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = GGUFFile(path)
+        self.path = path
+        self.size_bytes = self._file.size_bytes
+        self.name = self._file.metadata.get_str("general.name", default=path.stem) or path.stem
+        self._architecture = self._file.metadata.get_str("general.architecture")
+        self.spec = _read_spec(self._file, self._architecture)
+        self._check_tensors()
+
+    def ternary(self, name: str) -> TernaryTensor:
+        info = self._file.tensors[name]
+        rows, cols = info.shape
+        factor = self._factor(name)
+        if info.type == "I2_S":
+            return I2STensor(self.path, name, (rows, cols), lambda: self._file.data(name), factor)
+        kind = _FLOAT_KINDS[info.type]
+        return FloatTensor(
+            self.path, name, (rows, cols), lambda: self._floats(info), factor, kind=kind
+        )
+
+    def dense(self, name: str) -> DenseTensor:
+        info = self._file.tensors[name]
+        return DenseTensor(name, self._floats(info), _FLOAT_KINDS[info.type])
+
+    def tokenizer(self) -> Tokenizer:
+        return tokenizer_from_gguf(self.path, self._file.metadata, self._architecture)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _floats(self, info: TensorInfo) -> npt.NDArray[Any]:
+        dtype = FLOAT_DTYPES[_FLOAT_KINDS[info.type]]
+        return self._file.data(info.name).view(dtype).reshape(info.shape)
+
+    def _factor(self, name: str) -> float:
+        """The number in a ``.scale`` tensor, which some older files keep beside the weights."""
+        info = self._file.tensors.get(_scale_name(name))
+        if info is None:
+            return 1.0
+        return float(self.dense(info.name).float32().reshape(()))
+
+    def _check_tensors(self) -> None:
+        ternary, dense = self.spec.ternary_shapes(), self.spec.dense_shapes()
+        known = [*ternary, *dense]
+        for name, shape in (*ternary.items(), *dense.items()):
+            info = self._file.tensors.get(name)
+            if info is None:
+                raise InvalidModelError(self.path, "is missing", tensor=name)
+            if info.shape != shape:
+                raise InvalidModelError(
+                    self.path, f"has shape {info.shape}, not {shape}", tensor=name
+                )
+            if info.type not in _FLOAT_KINDS and not (info.type == "I2_S" and name in ternary):
+                raise UnsupportedModelError(
+                    self.path, f"type {info.type} is not supported here", tensor=name
+                )
+        for name in map(_scale_name, ternary):
+            info = self._file.tensors.get(name)
+            if info is not None:
+                known.append(name)
+                if info.type not in _FLOAT_KINDS or info.shape != (1,):
+                    raise InvalidModelError(
+                        self.path, f"must be one float, not {info.type} {info.shape}", tensor=name
+                    )
+        for name in self._file.tensors.keys() - known:
+            raise UnsupportedModelError(
+                self.path,
+                f"is not a part of architecture {self._architecture!r} known here",
+                tensor=name,
+            )
+
+
+def _scale_name(weight: str) -> str:
+    return weight.removesuffix("weight") + "scale"
+
+
+def _read_spec(file: GGUFFile, arch: str) -> ModelSpec:
+    path, keys = file.path, file.metadata
+    if arch not in _ARCHITECTURES:
+        raise UnsupportedModelError(
+            path, f"architecture {arch!r} is not one of {', '.join(_ARCHITECTURES)}"
+        )
+    architecture, activation, sub_norms, rope_pairing = _ARCHITECTURES[arch]
+    _refuse_rope_scaling(file, arch)
+
+    def integer(key: str, default: int | None = None) -> int:
+        return keys.get_int(f"{arch}.{key}", 1, _ANY, default=default)
+
+    hidden_size, n_heads = integer("embedding_length"), integer("attention.head_count")
+    if f"{arch}.attention.key_length" not in keys and hidden_size % n_heads:
+        raise InvalidModelError(path, f"width {hidden_size} is not a multiple of {n_heads} heads")
+    head_dim = integer("attention.key_length", hidden_size // n_heads)
+    for key in ("attention.value_length", "rope.dimension_count"):
+        if integer(key, head_dim) != head_dim:
+            raise UnsupportedModelError(
+                path, f"{arch}.{key} is {integer(key)}, not the head size {head_dim}"
+            )
+    embedding = file.tensors.get("token_embd.weight")
+    if embedding is None:
+        raise InvalidModelError(path, "is missing", tensor="token_embd.weight")
+    try:
+        return ModelSpec(
+            architecture=architecture,
+            n_layers=integer("block_count"),
+            hidden_size=hidden_size,
+            ffn_size=integer("feed_forward_length"),
+            n_heads=n_heads,
+            n_kv_heads=integer("attention.head_count_kv", n_heads),
+            head_dim=head_dim,
+            vocab_size=integer("vocab_size", embedding.shape[0]),
+            context_length=integer("context_length"),
+            rms_norm_eps=keys.get_float(f"{arch}.attention.layer_norm_rms_epsilon", 0.0, 1.0),
+            rope_theta=keys.get_float(f"{arch}.rope.freq_base", 0.0, 1e12, default=10000.0),
+            rope_pairing=rope_pairing,
+            activation=activation,
+            sub_norms=sub_norms,
+            tied_head="output.weight" not in file.tensors,
+        )
+    except InvalidArgumentError as error:
+        raise InvalidModelError(path, str(error)) from error
+
+
+def _refuse_rope_scaling(file: GGUFFile, arch: str) -> None:
+    keys = file.metadata
+    kind = keys.get_str(f"{arch}.rope.scaling.type", default="none")
+    linear = keys.get_float(f"{arch}.rope.scale_linear", 0.0, 1e12, default=1.0)
+    if kind != "none" or linear != 1.0:
+        raise UnsupportedModelError(
+            file.path, f"rope scaling ({kind}, {linear:g}) is not supported"
+        )
+    if f"{arch}.attention.sliding_window" in keys:
+        raise UnsupportedModelError(file.path, "sliding-window attention is not supported")

@@ -1,0 +1,198 @@
+"""config.json of a Hugging Face folder: which ternary model it is and how its weights are kept."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
+from bitnet.formats.strict_json import JSONValue, parse_object
+from bitnet.models.spec import Activation, ModelSpec
+
+MAX_CONFIG_BYTES = 2**24
+
+LinearClass = Literal["bitlinear", "autobitlinear", "latent"]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightConvention:
+    """How linear layers are stored.
+
+    `bitlinear`: packed, divided by weight_scale. `autobitlinear`: packed, multiplied by it.
+    `latent`: as trained, quantised when loading.
+    """
+
+    linear_class: LinearClass
+    kept_float: tuple[str, ...] | None
+    """modules_to_not_convert; None means the output head."""
+
+    def converts(self, module: str) -> bool:
+        """Whether the linear layer `module`, such as ``model.layers.0.mlp.up_proj``, is ternary."""
+        if self.kept_float is None:
+            return module != "lm_head"
+        return not any(
+            module.endswith(name) or f"{module}.".startswith(f"{name.removesuffix('.')}.")
+            for name in self.kept_float
+        )
+
+
+class ModelConfig:
+    """The checked content of config.json.
+
+    Raises InvalidModelError for what is missing or of the wrong kind, UnsupportedModelError for
+    models that are not ternary or not of an architecture known here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "config.json"
+        self._values = parse_object(self.path, self._read(), "the config")
+
+    def spec(self, *, has_head: bool) -> ModelSpec:
+        """The model's numbers; `has_head` says whether the files hold lm_head.weight."""
+        architecture, activation = self._architecture()
+        for key in ("attention_bias", "mlp_bias"):
+            if self._values.get(key):
+                raise UnsupportedModelError(self.path, f"{key} is set; biases are not supported")
+        hidden_size = self._integer("hidden_size")
+        n_heads = self._integer("num_attention_heads")
+        if self._values.get("head_dim") is None and hidden_size % n_heads:
+            raise InvalidModelError(
+                self.path, f"hidden_size {hidden_size} is not a multiple of {n_heads} heads"
+            )
+        try:
+            return ModelSpec(
+                architecture=architecture,
+                n_layers=self._integer("num_hidden_layers"),
+                hidden_size=hidden_size,
+                ffn_size=self._integer("intermediate_size"),
+                n_heads=n_heads,
+                n_kv_heads=self._integer("num_key_value_heads", n_heads),
+                head_dim=self._integer("head_dim", hidden_size // n_heads),
+                vocab_size=self._integer("vocab_size"),
+                context_length=self._integer("max_position_embeddings"),
+                rms_norm_eps=self._number(self._values, "rms_norm_eps", None),
+                rope_theta=self._rope_theta(500000.0 if activation == "relu2" else 10000.0),
+                rope_pairing="halves",
+                activation=activation,
+                sub_norms=architecture != "llama",
+                tied_head=self._flag("tie_word_embeddings", not has_head),
+            )
+        except InvalidArgumentError as error:
+            raise InvalidModelError(self.path, str(error)) from error
+
+    def weights(self) -> WeightConvention:
+        """How the linear layers are stored."""
+        settings = self._values.get("quantization_config")
+        if settings is None:
+            # The checkpoints of 1bitLLM, older than quantization_config for BitNet.
+            if self._values.get("weight_bits") == 1 and self._values.get("input_bits", 8) == 8:
+                return WeightConvention("latent", None)
+            raise UnsupportedModelError(
+                self.path, "has neither quantization_config nor weight_bits 1: not a ternary model"
+            )
+        if not isinstance(settings, dict) or settings.get("quant_method") != "bitnet":
+            raise UnsupportedModelError(self.path, "quantization_config is not of method 'bitnet'")
+        if settings.get("use_rms_norm"):
+            raise UnsupportedModelError(
+                self.path, "use_rms_norm (a norm inside each linear layer) is not supported"
+            )
+        linear_class = settings.get("linear_class", "bitlinear")
+        mode = settings.get("quantization_mode", "offline")
+        kept = _kept_float(self.path, settings.get("modules_to_not_convert"))
+        if linear_class == "bitlinear":
+            return WeightConvention("bitlinear", kept)
+        if linear_class == "autobitlinear" and mode in ("online", "offline"):
+            weights = WeightConvention("latent" if mode == "online" else "autobitlinear", kept)
+            # Trained weights do not show whether the head is to be quantised as well.
+            if weights.linear_class == "latent" and weights.converts("lm_head"):
+                raise UnsupportedModelError(
+                    self.path, "the output head is not in modules_to_not_convert; it must be float"
+                )
+            return weights
+        raise InvalidModelError(
+            self.path, f"linear_class {linear_class!r} in mode {mode!r} is not known"
+        )
+
+    def _architecture(self) -> tuple[str, Activation]:
+        names = self._values.get("architectures")
+        name = names[0] if isinstance(names, list) and len(names) == 1 else None
+        activation = self._values.get("hidden_act")
+        if name in ("BitNetForCausalLM", "BitnetForCausalLM"):
+            if activation == "relu2":
+                return "bitnet-b1.58", "relu2"
+            if activation == "silu":
+                return "bitnet", "silu"
+        elif name == "LlamaForCausalLM" and activation == "silu":
+            return "llama", "silu"
+        raise UnsupportedModelError(
+            self.path, f"architectures {names!r} with hidden_act {activation!r} is not supported"
+        )
+
+    def _rope_theta(self, default: float) -> float:
+        # rope_scaling is the name before transformers 5, where it held no rope_theta.
+        theta = self._number(self._values, "rope_theta", default)
+        for key in ("rope_parameters", "rope_scaling"):
+            settings = self._values.get(key)
+            if settings is None:
+                continue
+            if not isinstance(settings, dict):
+                raise InvalidModelError(self.path, f"{key} must be an object")
+            kind = settings.get("rope_type", settings.get("type", "default"))
+            if kind != "default":
+                raise UnsupportedModelError(self.path, f"rope scaling {kind!r} is not supported")
+            theta = self._number(settings, "rope_theta", theta)
+            self._refuse_partial_rotation(settings)
+        self._refuse_partial_rotation(self._values)
+        return theta
+
+    def _refuse_partial_rotation(self, settings: dict[str, JSONValue]) -> None:
+        if self._number(settings, "partial_rotary_factor", 1.0) != 1.0:
+            raise UnsupportedModelError(self.path, "partial_rotary_factor is not supported")
+
+    def _integer(self, key: str, default: int | None = None) -> int:
+        value = self._values.get(key)
+        value = default if value is None else value
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InvalidModelError(self.path, f"{key} must be a positive integer, not {value!r}")
+        return value
+
+    def _number(self, values: dict[str, JSONValue], key: str, default: float | None) -> float:
+        value = values.get(key)
+        value = default if value is None else value
+        # Integers with thousands of digits are valid JSON, but not floats.
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or abs(value) > 1e300:
+            raise InvalidModelError(self.path, f"{key} must be a number, not {value!r}")
+        return float(value)
+
+    def _flag(self, key: str, default: bool) -> bool:
+        value = self._values.get(key)
+        value = default if value is None else value
+        if not isinstance(value, bool):
+            raise InvalidModelError(self.path, f"{key} must be true or false, not {value!r}")
+        return value
+
+    def _read(self) -> bytes:
+        try:
+            with self.path.open("rb") as file:
+                data = file.read(MAX_CONFIG_BYTES + 1)
+        except OSError as error:
+            raise InvalidModelError(self.path, f"cannot be read: {error}") from error
+        if len(data) > MAX_CONFIG_BYTES:
+            raise InvalidModelError(self.path, f"has more than {MAX_CONFIG_BYTES} bytes")
+        return data
+
+
+def _kept_float(path: Path, names: JSONValue) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    kept: list[str] = []
+    for name in names if isinstance(names, list) else [None]:
+        # transformers also takes regular expressions; no published model uses them.
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+            raise UnsupportedModelError(
+                path, f"modules_to_not_convert must be a list of module names, not {names!r}"
+            )
+        kept.append(name)
+    return tuple(kept)

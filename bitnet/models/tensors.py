@@ -1,0 +1,56 @@
+"""The two kinds of tensor a checkpoint hands out, whatever file they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+FloatKind = Literal["f32", "f16", "bf16"]
+
+FLOAT_DTYPES: dict[FloatKind, np.dtype[Any]] = {
+    "f32": np.dtype("<f4"),
+    "f16": np.dtype("<f2"),
+    "bf16": np.dtype("<u2"),
+}
+
+
+class TernaryTensor(Protocol):
+    """A linear layer's weights: ``y = scale * sum((code - 1) * x)`` for each output row."""
+
+    @property
+    def name(self) -> str:
+        """Canonical name, such as ``blk.0.attn_q.weight``."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(outputs, inputs)."""
+
+    @property
+    def scale(self) -> float:
+        """The one scale of the tensor; exactly representable in float32."""
+
+    def codes(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        """Return rows ``start`` to ``stop`` as codes 0, 1 and 2, which mean -1, 0 and +1.
+
+        The result is C-contiguous, shape (stop - start, inputs). Raises InvalidModelError
+        or UnsupportedModelError when the stored values are not ternary codes.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class DenseTensor:
+    """A float tensor, C-contiguous and memory-mapped where the file allows it."""
+
+    name: str
+    data: npt.NDArray[Any]
+    """float32, float16, or uint16 holding the bits of bfloat16; see ``kind``."""
+    kind: FloatKind
+
+    def float32(self) -> npt.NDArray[np.float32]:
+        """Return the values as float32 (exact; a copy unless the data are float32)."""
+        if self.kind == "bf16":
+            return (self.data.astype(np.uint32) << 16).view(np.float32)
+        return self.data.astype(np.float32, copy=False)

@@ -1,0 +1,227 @@
+"""The tokenizer of a model: one class over the `tokenizers` library.
+
+Encoding is the library's. Decoding is done here on bytes, so that a stream of tokens cut anywhere
+gives the same text as decoding all of them at once.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import tokenizers
+
+from bitnet.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from bitnet.tokenizers.chat_template import ChatTemplate
+
+WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece spells a space
+
+Spelling = Literal["byte-level", "sentencepiece"]
+
+
+def _byte_letters() -> dict[str, int]:
+    """The printable letter that byte-level BPE writes for each byte, turned round."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    letters = {chr(byte): byte for byte in plain}
+    return letters | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+_BYTE_LETTERS = _byte_letters()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """What a reader of model files finds out about a tokenizer, besides the encoder itself."""
+
+    path: str | os.PathLike[str]
+    spelling: Spelling
+    special_ids: frozenset[int]
+    bos_id: int | None
+    eos_ids: frozenset[int]
+    primary_eos_id: int | None
+    add_bos: bool
+    adds_space: bool
+    """A space is put before the text when encoding, and taken off when decoding."""
+    chat_template: str | None
+
+
+class Tokenizer:
+    """Encodes text, decodes ids and renders chats; safe to use from several threads."""
+
+    def __init__(self, encoder: tokenizers.Tokenizer, vocabulary: Vocabulary) -> None:
+        encoder.no_truncation()
+        encoder.no_padding()
+        self._encoder = encoder
+        self._encoder_lock = threading.Lock()
+        self._vocabulary = vocabulary
+        self._added = {
+            id: token.content for id, token in encoder.get_added_tokens_decoder().items()
+        }
+        self.vocab_size: int = max(encoder.get_vocab().values(), default=-1) + 1
+        """One more than the largest token id; the model's vocabulary may be padded beyond it."""
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token that starts a text, if there is one."""
+        return self._vocabulary.bos_id
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """All tokens that end a generation: end of text and end of turn."""
+        return self._vocabulary.eos_ids
+
+    @property
+    def add_bos(self) -> bool:
+        """Whether prompts of this model start with `bos_id`."""
+        return self._vocabulary.add_bos
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja source of the chat template, or None."""
+        return self._vocabulary.chat_template
+
+    def encode(self, text: str, *, add_bos: bool = False, parse_special: bool = False) -> list[int]:
+        """Return the ids of `text`, after `bos_id` if `add_bos`.
+
+        With `parse_special` the spelling of a control token in the text means that token; without,
+        it is ordinary text. Raises InvalidArgumentError if `text` cannot be encoded in UTF-8 or
+        `add_bos` is asked of a model without such a token.
+        """
+        start: list[int] = []
+        if add_bos:
+            if self.bos_id is None:
+                raise InvalidArgumentError("add_bos: the model has no begin-of-text token")
+            start.append(self.bos_id)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidArgumentError(f"the text is not valid Unicode: {error}") from error
+        with self._encoder_lock:  # the switch is a property of the encoder, not of the call
+            self._encoder.encode_special_tokens = not parse_special
+            return start + self._encoder.encode(text, add_special_tokens=False).ids
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
+    ) -> list[int]:
+        """Render the chat template and encode it, with exactly one `bos_id` where one belongs."""
+        text = self.apply_chat_template(messages, add_generation_prompt=add_generation_prompt)
+        ids = self.encode(text, parse_special=True)
+        if self.add_bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
+            ids.insert(0, self.bos_id)
+        return ids
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
+        """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD.
+
+        Control tokens are left out, or spelled out if not `skip_special`. Raises
+        InvalidArgumentError for a negative id.
+        """
+        decoder = StreamDecoder(self, skip_special=skip_special)
+        return "".join([*map(decoder.push, ids), decoder.flush()])
+
+    def stream_decoder(self, context: Iterable[int] = ()) -> StreamDecoder:
+        """Return a decoder for tokens that arrive one by one after the tokens of `context`.
+
+        The context decides whether a SentencePiece model's first space is taken off: it is at the
+        start of a text, and not in the middle of one.
+        """
+        decoder = StreamDecoder(self)
+        decoder.at_start = not any(self.token_bytes(id) for id in context)
+        return decoder
+
+    def token_bytes(self, id: int) -> bytes:
+        """Return the bytes a token adds to the text: none for control tokens.
+
+        None either for ids beyond the vocabulary, which padded models can produce. Raises
+        InvalidArgumentError for a negative id.
+        """
+        if id < 0:
+            raise InvalidArgumentError(f"token ids are not negative, unlike {id}")
+        if id in self._vocabulary.special_ids:
+            return b""
+        if id in self._added:
+            return self._added[id].encode()
+        token = self._encoder.id_to_token(id)
+        if token is None:
+            return b""
+        if self._vocabulary.spelling == "sentencepiece":
+            byte = byte_of_token(token)
+            return token.replace(WORD_START, " ").encode() if byte is None else bytes([byte])
+        if all(letter in _BYTE_LETTERS for letter in token):
+            return bytes(_BYTE_LETTERS[letter] for letter in token)
+        return token.encode()
+
+    def apply_chat_template(
+        self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
+    ) -> str:
+        """Render `messages` (each with `role` and `content`) the way the model was trained on.
+
+        The result holds control tokens as text; encode it with `parse_special`, or use
+        `encode_chat`. Raises InvalidArgumentError if the model has no template or the template
+        refuses the messages, InvalidModelError if the template itself fails.
+        """
+        return self._template.render(
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            bos_token=self._spelling_of(self.bos_id),
+            eos_token=self._spelling_of(self._vocabulary.primary_eos_id),
+        )
+
+    @cached_property
+    def _template(self) -> ChatTemplate:
+        # Imported on first use: most programs that complete text need no template engine.
+        from bitnet.tokenizers.chat_template import ChatTemplate
+
+        if self.chat_template is None:
+            raise InvalidArgumentError(
+                f"{os.fspath(self._vocabulary.path)}: the model has no chat template"
+            )
+        return ChatTemplate(self._vocabulary.path, self.chat_template)
+
+    def _spelling_of(self, id: int | None) -> str:
+        return "" if id is None else self._encoder.id_to_token(id) or ""
+
+
+class StreamDecoder:
+    """Turns tokens into text as they come; only whole characters come out."""
+
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._skip_special = skip_special
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self.at_start = True
+        """Whether no text has come yet, so that the space a tokenizer adds is still to come."""
+
+    def push(self, id: int) -> str:
+        """Take one token and return the characters that are now complete."""
+        tokenizer = self._tokenizer
+        data = tokenizer.token_bytes(id)
+        if not self._skip_special and id in tokenizer._vocabulary.special_ids:
+            self.at_start = False
+            return self._utf8.decode(tokenizer._spelling_of(id).encode())
+        if data and self.at_start:
+            self.at_start = False
+            if tokenizer._vocabulary.adds_space:
+                data = data.removeprefix(b" ")
+        return self._utf8.decode(data)
+
+    def flush(self) -> str:
+        """Return what is left, an unfinished character as U+FFFD; the decoder starts anew."""
+        self.at_start = True
+        return self._utf8.decode(b"", final=True)
+
+
+def byte_of_token(token: str) -> int | None:
+    """Return 10 for ``<0x0A>``, the way SentencePiece spells a byte, and None for other tokens."""
+    if len(token) != 6 or not token.startswith("<0x") or token[5] != ">":
+        return None
+    digits = token[3:5]
+    return int(digits, 16) if all(digit in "0123456789ABCDEFabcdef" for digit in digits) else None
