@@ -1,8 +1,8 @@
 """Run ternary (1.58-bit, BitNet) language models, compiled for this model and this CPU.
 
-    >>> import bitnet
-    >>> with bitnet.load() as model:
-    ...     print(model.generate("Once upon a time", seed=1).text)
+>>> import bitnet
+>>> with bitnet.load() as model:
+...     print(model.generate("Once upon a time", seed=1).text)
 """
 
 from bitnet.engine import SamplingParams, Timings

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import bitnet
@@ -85,18 +84,12 @@ class InferenceConfig(Protocol):
     backend_preference: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    model: bitnet.Model
-    turn: threading.Lock = field(default_factory=threading.Lock)  # one run at a time
-
-
 class Host:
     """The models that C programs have loaded, by id. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._models: dict[int, LoadedModel] = {}
+        self._models: dict[int, bitnet.Model] = {}
         self._next_id = 0
 
     def load(self, path: bytes) -> int:
@@ -108,14 +101,15 @@ class Host:
         with self._lock:
             model_id = self._next_id
             self._next_id += 1
-            self._models[model_id] = LoadedModel(model)
+            self._models[model_id] = model
         return model_id
 
     def free(self, model_id: int) -> None:
-        """Unload a model once the run on it, if any, has ended."""
-        loaded = self._find(model_id, remove=True)
-        with loaded.turn:
-            loaded.model.close()
+        """Unload a model; runs on it that are under way end with ModelClosedError."""
+        with self._lock:
+            model = self._find(model_id)
+            del self._models[model_id]
+        model.close()
 
     def is_loaded(self, model_id: int) -> bool:
         with self._lock:
@@ -123,31 +117,27 @@ class Host:
 
     def generate(self, model_id: int, prompt: str, config: InferenceConfig) -> str:
         """Continue a prompt and return the new text."""
+        with self._lock:
+            model = self._find(model_id)
         if config.backend_preference == BACKEND_GPU:
             raise UnsupportedOperationError("backend_preference 2 (gpu): there is no GPU backend")
-        loaded = self._find(model_id)
-        with loaded.turn:
-            self._find(model_id)  # it may have been freed while this thread waited
-            return generate(loaded.model, prompt, config)
+        return generate(model, prompt, config)
 
-    def _find(self, model_id: int, *, remove: bool = False) -> LoadedModel:
-        with self._lock:
-            loaded = self._models.get(model_id)
-            if loaded is None:
-                raise UnknownModelError(f"Model ID {model_id} not found")
-            if remove:
-                del self._models[model_id]
-            return loaded
+    def _find(self, model_id: int) -> bitnet.Model:
+        try:
+            return self._models[model_id]
+        except KeyError:
+            raise UnknownModelError(f"Model ID {model_id} not found") from None
 
 
 def generate(model: bitnet.Model, prompt: str, config: InferenceConfig) -> str:
     """One run with the settings of bitnet.h: max_length counts the prompt's tokens too."""
     ids = model.tokenizer.encode(prompt, add_bos=model.tokenizer.add_bos)
-    room = min(config.max_length, model.config.context_length) - len(ids)
+    room = min(config.max_length, model.context) - len(ids)
     if room <= 0:
         raise ContextLengthExceededError(
             f"the prompt has {len(ids)} tokens; max_length is {config.max_length} and the "
-            f"model's context {model.config.context_length}"
+            f"model's context {model.context}"
         )
     completion = model.generate(
         ids,
@@ -212,7 +202,7 @@ def _answering(function: Callable[..., int], lib: Lib) -> Callable[..., None]:
         *inputs, result = arguments
         try:
             result[0] = function(*inputs)
-        except BaseException as error:  # whatever it is, C gets a code and a text
+        except BaseException as error:  # noqa: BLE001 - C gets a code and a text for all of them
             code: int = getattr(lib, f"BITNET_ERROR_{error_name(error)}")
             text = error_text(error)
             lib.bitnet_report_error(code, text, len(text))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.codegen import find_target
-from bitnet.engine import Engine, Request, SamplingParams, Timings
+from bitnet.engine import Engine, SamplingParams, Timings
 from bitnet.engine.request import FinishReason
 from bitnet.engine.text import StopStrings
 from bitnet.errors import InvalidArgumentError
@@ -174,9 +174,7 @@ class Model:
 
     def start(self, prompt: Sequence[int], **options: Unpack[Options]) -> Generation:
         """Begin a generation after the given token ids; iterate over it for its text."""
-        options["stop"] = tuple(options.get("stop", ()))
-        params = SamplingParams(**options)  # type: ignore[arg-type]
-        return Generation(self._engine, self.tokenizer, prompt, params)
+        return Generation(self._engine, self.tokenizer, prompt, SamplingParams(**options))
 
     def close(self) -> None:
         """Free the model's memory and threads; using it afterwards raises ModelClosedError."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import llvmlite.ir as ir
+from llvmlite import ir
 
 from bitnet.codegen import types as t
 from bitnet.codegen.value import Dim, Number, Operand, Value, make_constant
@@ -91,9 +91,8 @@ class Function:
             counter.set(i + step)
 
     @contextmanager
-    def while_(self, condition: object) -> Iterator[None]:
+    def while_(self, condition: Callable[[], Value]) -> Iterator[None]:
         """Repeat the body as long as `condition()`, evaluated before each pass, is set."""
-        assert callable(condition)
         b = self.builder
         head = b.append_basic_block("loop")
         body = b.append_basic_block("body")
@@ -164,16 +163,13 @@ class Function:
     def reduce(self, x: Value, how: str) -> Value:
         """All lanes of a power-of-two vector into one by the fixed tree n/2, ..., 2, 1.
 
-        `how` is "add", "max" or "or".
+        `how` is "add" or "max".
         """
         count = t.lanes(x.type)
         while count > 1:
             count //= 2
             low, high = x.shuffle(list(range(count))), x.shuffle(list(range(count, 2 * count)))
-            if how == "max":
-                x = self.max(low, high)
-            else:
-                x = low + high if how == "add" else low | high
+            x = low + high if how == "add" else self.max(low, high)
         return x
 
     def iota(self, of: t.Type) -> Value:

@@ -56,7 +56,7 @@ def compile_object(module: Module) -> bytes:
     debug = config.debug()
     source = str(module)
     if "ir" in debug:
-        print(source, file=sys.stderr)
+        sys.stderr.write(source)
     key = _cache_key(module.target, source)
     path = config.cache_dir() / f"{key}.o"
     image = None if "asm" in debug else _read_cached(path)
@@ -77,7 +77,7 @@ def _compile(target: Target, source: str, *, print_asm: bool) -> bytes:
     _initialize(target)
     parsed, machine = _optimize(target, source)
     if print_asm:
-        print(machine.emit_assembly(parsed), file=sys.stderr)
+        sys.stderr.write(machine.emit_assembly(parsed))
     return bytes(machine.emit_object(parsed))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import llvmlite.ir as ir
+from llvmlite import ir
 
 from bitnet.codegen import types as t
 from bitnet.codegen.function import Function, stack_slot
@@ -33,6 +33,13 @@ class Buffer:
         """Scratch on the stack of the running thread; not initialised."""
         return Buffer(k, stack_slot(k.builder, ir.ArrayType(element, count)), element, count, name)
 
+    @property
+    def known_count(self) -> int:
+        """`count`, where the code being written depends on it."""
+        if not isinstance(self.count, int):
+            raise TypeError(f"the size of {self.name} must be known when the code is written")
+        return self.count
+
     def part(self, start: Dim, count: Dim) -> Buffer:
         """The `count` elements from `start` on, as a buffer of their own."""
         self._in_bounds(start, count)
@@ -55,7 +62,7 @@ class Buffer:
                 zeros = make_constant(t.vec(self.element, width), 0)
                 b = self.k.builder
                 return Value(b, b.insert_element(zeros, part.ir, t.i32(0)))
-            return part.shuffle([i if i < valid else valid for i in range(width)])
+            return part.shuffle([min(i, valid) for i in range(width)])
         vector = t.vec(self.element, width)
         b = self.k.builder
         ok = self._in_bounds(index, width)
@@ -112,9 +119,7 @@ class Buffer:
         return Value(b, at)
 
     def _load(self, index: Dim, vector: t.Type) -> object:
-        return self.k.builder.load(
-            self._address(index).ir, typ=vector, align=t.size(self.element)
-        )
+        return self.k.builder.load(self._address(index).ir, typ=vector, align=t.size(self.element))
 
     def _store(self, index: Dim, value: Value) -> None:
         if t.element(value.type) != self.element:

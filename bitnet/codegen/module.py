@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import llvmlite.ir as ir
+from llvmlite import ir
 
 from bitnet.codegen import types as t
 from bitnet.codegen.function import Function

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import llvmlite.ir as ir
+from llvmlite import ir
+from llvmlite.ir import Type
 
-Type = ir.Type
+__all__ = ["Type"]  # the rest is used as `types.f32` and so on
 
 i1 = ir.IntType(1)
 i8 = ir.IntType(8)
@@ -22,7 +23,7 @@ _BITS = {f16: 16, f32: 32, f64: 64, ptr: 64}
 
 def vec(element: Type, count: int) -> Type:
     """The vector of `count` lanes of `element`; a single lane is the scalar itself."""
-    return element if count == 1 else ir.VectorType(element, count)
+    return ir.VectorType(element, count) if count > 1 else element
 
 
 def element(t: Type) -> Type:

@@ -7,16 +7,16 @@ sizes and indices) are unsigned. Python numbers and scalars are spread over vect
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Union
+from typing import Any, TypeAlias
 
-import llvmlite.ir as ir
+from llvmlite import ir
 
 from bitnet.codegen import types as t
 
-Number = Union[int, float]
+Number: TypeAlias = "int | float"
 # A size or an index: known now (a Python int) or only when the code runs.
-Dim = Union[int, "Value"]
-Operand = Union["Value", int, float]
+Dim: TypeAlias = "int | Value"
+Operand: TypeAlias = "Value | int | float"
 
 
 class Value:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from bitnet.codegen.function import Function
 
 # What the x86-64 psABI levels v3 and v4 promise beyond the baseline, in LLVM's names.
-_V3 = "cx16 popcnt sse3 ssse3 sse4.1 sse4.2 avx avx2 bmi bmi2 f16c fma lzcnt movbe xsave".split()
+_V2 = ["cx16", "popcnt", "sse3", "ssse3", "sse4.1", "sse4.2"]
+_V3 = [*_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"]
 _V4 = [*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"]
 
 # Target name -> (LLVM CPU, features it needs, features it uses when the CPU has them),

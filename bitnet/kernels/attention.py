@@ -20,7 +20,15 @@ import numpy as np
 from bitnet.codegen import Buffer, Dim, Function, Value
 from bitnet.codegen import types as t
 from bitnet.kernels.head import STORED, widen
-from bitnet.kernels.numerics import F32, LANES, exp, exp_reference, f32xL, fma_reference, tree_reference
+from bitnet.kernels.numerics import (
+    F32,
+    LANES,
+    exp,
+    exp_reference,
+    f32xL,
+    fma_reference,
+    tree_reference,
+)
 
 BLOCK = 32
 _NO_SCORE = -1e30  # below every real score, and finite: differences stay numbers
@@ -65,13 +73,15 @@ class KVLayout:
         return (head * self.page_size + slot) * self.value_stride + self.values_start
 
 
-def store_kv(k: Function, kv: KVLayout, page: Buffer, slot: Value, keys: Buffer, values: Buffer) -> None:
+def store_kv(
+    k: Function, kv: KVLayout, page: Buffer, slot: Value, keys: Buffer, values: Buffer
+) -> None:
     """Write one token's keys and values, f32[n_kv_heads * head_dim], at `slot` of its page."""
     d = kv.head_dim
     for head in range(kv.n_kv_heads):
         lane = kv.key_lane(head, slot)
-        with k.loop(0, d) as i:
-            page[lane + i * LANES] = _narrow(k, keys[i + head * d], kv.kind)
+        with k.loop(0, d) as dim:
+            page[lane + dim * LANES] = _narrow(k, keys[dim + head * d], kv.kind)
         row = kv.value_row(head, slot)
         for i in range(0, d, LANES):
             v = values.load(head * d + i, LANES, valid=min(LANES, d - i))
@@ -103,7 +113,10 @@ def attend(
         page = page_of(start)
         slot = start % kv.page_size
         scores = _scores(k, kv, page, slot, head, q)
-        seen = [(k.iota(t.vec(t.i64, LANES)) + start + i * LANES) < n_positions for i in range(len(scores))]
+        seen = [
+            (k.iota(t.vec(t.i64, LANES)) + start + i * LANES) < n_positions
+            for i in range(len(scores))
+        ]
         scores = [m.select(s, _NO_SCORE) for s, m in zip(scores, seen, strict=True)]
         block_largest = scores[0]
         for s in scores[1:]:
@@ -148,7 +161,7 @@ def _scores(
 def attend_reference(q: F32, keys: F32, values: F32) -> F32:
     """One head: q (d,), keys and values (n, d) as stored; gives (d,)."""
     n, d = keys.shape
-    largest, total = np.float32(_NO_SCORE), np.float32(0)
+    largest, total = np.array(_NO_SCORE, np.float32), np.zeros((), np.float32)
     acc = np.zeros(d, np.float32)
     for start in range(0, n, BLOCK):
         k, v = keys[start : start + BLOCK], values[start : start + BLOCK]

@@ -33,7 +33,7 @@ def rms_norm_reference(x: F32, weight: F32, eps: float) -> F32:
     """x: (..., n); weight: (n,)."""
     mean = dot_reference(x, x) / np.float32(x.shape[-1])
     scale = np.float32(1) / np.sqrt(mean + np.float32(eps))
-    return x * scale[..., None] * weight
+    return np.asarray(x * scale[..., None] * weight)
 
 
 def quantize(k: Function, x: Buffer, q: Buffer, scale: Buffer, total: Buffer) -> None:

@@ -21,8 +21,7 @@ def rope(k: Function, x: Buffer, cos: Buffer, sin: Buffer, y: Buffer, pairing: P
 
     x, y: f32[head_dim]; cos, sin: f32[head_dim / 2], that position's row. x may be y.
     """
-    half = cos.count
-    assert isinstance(half, int)
+    half = cos.known_count
     for start in range(0, half, LANES):
         n = min(LANES, half - start)
         c, s = cos.load(start, n), sin.load(start, n)
@@ -49,7 +48,9 @@ def rope_reference(x: F32, cos: F32, sin: F32, pairing: Pairing) -> F32:
     c, s = cos[:, None, :], sin[:, None, :]
     out = np.empty_like(x)
     first, second = (
-        (slice(0, half), slice(half, None)) if pairing == "halves" else (slice(0, None, 2), slice(1, None, 2))
+        (slice(0, half), slice(half, None))
+        if pairing == "halves"
+        else (slice(0, None, 2), slice(1, None, 2))
     )
     a, b = x[..., first], x[..., second]
     out[..., first] = a * c - b * s

@@ -6,11 +6,11 @@ by token id, so a choice is a function of the logits, the parameters and one ran
 
 from __future__ import annotations
 
-import llvmlite.ir as ir
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 
-from bitnet.codegen import Buffer, Dim, Function, Module, Value
+from bitnet.codegen import Buffer, Function, Module, Value
 from bitnet.codegen import types as t
 from bitnet.kernels.numerics import F32, LANES, exp, exp_reference, f32xL
 
@@ -113,7 +113,9 @@ def _sort_key(logit: Value) -> Value:
     return bits ^ ((bits < 0).select(bits.constant(0), bits.constant(0x7FFFFFFF)))
 
 
-def _gather_candidates(k: Function, logits: Buffer, limit: Value, keys: Buffer, ids: Buffer) -> Value:
+def _gather_candidates(
+    k: Function, logits: Buffer, limit: Value, keys: Buffer, ids: Buffer
+) -> Value:
     """Keys and ids, in order of id, of all tokens that can be among the `limit` best."""
     counts = Buffer.local(k, t.i32, _BINS, "sample.bins")
     with k.loop(0, _BINS) as i:

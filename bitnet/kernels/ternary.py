@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import llvmlite.ir as ir
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 
 from bitnet.codegen import Buffer, Dim, Function, Module, Value
 from bitnet.codegen import types as t
@@ -140,7 +140,7 @@ def _codes_at(packed: Value, j: int) -> Value:
     return (packed.bitcast(i32x16).lshr(2 * j)).bitcast(i8x64) & 3
 
 
-def scale_sums(k: Function, sums: Value, q_total: Value, w_scale: Value, q_scale: Value) -> Value:
+def scale_sums(sums: Value, q_total: Value, w_scale: Value, q_scale: Value) -> Value:
     """The linear's output y = (sum of code*q - sum of q) * (w_scale / q_scale), f32x16.
 
     sums: i32x16; q_total: i32; w_scale: f32x16, the scales of the rows; q_scale: f32, the
@@ -185,9 +185,7 @@ def pack_reference(codes: Codes) -> Codes:
     return np.ascontiguousarray(tiles.transpose(0, 3, 1, 2, 4)).reshape(-1)
 
 
-def linear_reference(
-    codes: Codes, w_scale: F32, q: npt.NDArray[np.int8], q_scale: F32
-) -> F32:
+def linear_reference(codes: Codes, w_scale: F32, q: npt.NDArray[np.int8], q_scale: F32) -> F32:
     """y (tokens, rows) of a ternary linear.
 
     codes: (rows, columns); w_scale: (rows,); q: (tokens, columns); q_scale: (tokens,).

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
 from bitnet.formats.strict_json import JSONValue, parse_object
 from bitnet.models.spec import Activation, ModelSpec
@@ -72,7 +74,8 @@ class ModelConfig:
                 head_dim=self._integer("head_dim", hidden_size // n_heads),
                 vocab_size=self._integer("vocab_size"),
                 context_length=self._integer("max_position_embeddings"),
-                rms_norm_eps=self._number(self._values, "rms_norm_eps", None),
+                # Used as float32, which is also what GGUF files hold.
+                rms_norm_eps=float(np.float32(self._number(self._values, "rms_norm_eps", None))),
                 rope_theta=self._rope_theta(500000.0 if activation == "relu2" else 10000.0),
                 rope_pairing="halves",
                 activation=activation,

@@ -123,9 +123,7 @@ class _Forward:
             total = self.per_token("q_total", t.i32, token)
             quantize(k, x, self.row("q", width, token), scale, total)
 
-    def linear(
-        self, weights: StructRef, name: str, rows: int, columns: int, store: Store
-    ) -> None:
+    def linear(self, weights: StructRef, name: str, rows: int, columns: int, store: Store) -> None:
         """Ternary linear `name` of all tokens; `store(token, first row, y)` takes the results."""
         k = self.k
         packed = weights.buffer(name, t.i8, ternary.packed_bytes(rows, columns))
@@ -139,7 +137,7 @@ class _Forward:
                 y = []
                 for tile, dot in enumerate(sums):
                     w_scale = scales.load(group * GROUP_ROWS + tile * TILE, TILE)
-                    y.append(ternary.scale_sums(k, dot, total, w_scale, q_scale))
+                    y.append(ternary.scale_sums(dot, total, w_scale, q_scale))
                 store(token, group * GROUP_ROWS, y)
 
             q = self.rows("q", columns)
@@ -201,9 +199,8 @@ class _Forward:
 
     def clear_padding(self, row: Buffer, head: Value, used: int) -> None:
         """Zero a row beyond its `used` elements; done once, with the first head."""
-        assert isinstance(row.count, int)
         with self.k.if_(head.equals(0)):
-            for i in range(used, row.count):
+            for i in range(used, row.known_count):
                 row[i] = self.k.const(t.f32, 0.0)
 
     def head(self) -> None:
@@ -224,8 +221,16 @@ class _Forward:
             logits = self.batch.buffer("logits", t.f32, n_logits * spec.vocab_size)
             table = self.table("head", plan.head)
             head_rows(
-                k, table, first, stop, hidden, spec.hidden_size, n_logits, logits,
-                spec.vocab_size, plan.head,
+                k,
+                table,
+                first,
+                stop,
+                hidden,
+                spec.hidden_size,
+                n_logits,
+                logits,
+                spec.vocab_size,
+                plan.head,
             )
 
     def table(self, field: str, kind: Kind) -> Buffer:

@@ -67,12 +67,9 @@ class Program:
         """One thread's share of a step; see `bitnet.program.abi`. Bounds are not yet checked."""
         self._functions["forward"](model, batch, thread, n_threads)
 
-    def pack(
-        self, codes: npt.NDArray[np.uint8], packed: npt.NDArray[np.uint8]
-    ) -> None:
+    def pack(self, codes: npt.NDArray[np.uint8], packed: npt.NDArray[np.uint8]) -> None:
         """Pack codes (rows, columns), both multiples of 64, into the ternary layout."""
         rows, columns = codes.shape
-        assert packed.nbytes == ternary.packed_bytes(rows, columns)
         function = self._functions[f"pack_{columns}"]
         function(address(codes), rows // ternary.TILE, address(packed))
         self.check_bounds()
@@ -88,8 +85,14 @@ class Program:
     ) -> None:
         """Apply the penalties of `kernels.sampling.penalize` to `logits` in place."""
         self._functions["penalize"](
-            address(logits), len(logits), address(ids), address(counts), len(ids),
-            repetition, frequency, presence,
+            address(logits),
+            len(logits),
+            address(ids),
+            address(counts),
+            len(ids),
+            repetition,
+            frequency,
+            presence,
         )
         self.check_bounds()
 
@@ -110,7 +113,14 @@ class Program:
     ) -> int:
         """Draw a token; `scratch` holds `kernels.sampling.scratch_bytes(len(logits))` bytes."""
         token = self._functions["sample"](
-            address(logits), len(logits), temperature, top_k, top_p, min_p, uniform, address(scratch)
+            address(logits),
+            len(logits),
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            uniform,
+            address(scratch),
         )
         self.check_bounds()
         return int(token)

@@ -53,9 +53,9 @@ def logits_reference(
         group = spec.n_heads // spec.n_kv_heads
         attended = np.empty((n, spec.n_heads, d), np.float32)
         for i in range(n):
-            for head in range(spec.n_heads):
-                keys, values = k[: i + 1, head // group], v[: i + 1, head // group]
-                attended[i, head] = attend_reference(q[i, head], keys, values)
+            for h in range(spec.n_heads):
+                keys, values = k[: i + 1, h // group], v[: i + 1, h // group]
+                attended[i, h] = attend_reference(q[i, h], keys, values)
         o = attended.reshape(n, -1)
         if spec.sub_norms:
             o = norm(o, f"{blk}.attn_sub_norm")

@@ -57,5 +57,3 @@ class Team:
             spins.set(spins.get() + 1)
             with k.if_(spins.get() > _SPINS):
                 k.call_pointer(self.yield_thread, t.i32)
-
-

@@ -15,8 +15,13 @@ from bitnet.models.tensors import DenseTensor, TernaryTensor
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
 
+_ROWS_AT_ONCE = 256  # unpacked at a time, so that they stay in the CPU's cache
+
 Progress = Callable[[float], None]
 Rows = npt.NDArray[np.int64]
+
+
+LINEARS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 
 
 class Tensors(Protocol):
@@ -74,10 +79,7 @@ class Weights:
         norms = ["attn_norm", "ffn_norm"] + ["attn_sub_norm", "ffn_sub_norm"] * spec.sub_norms
         for name in norms:
             setattr(layer, name, self._norm(f"{prefix}{name}.weight"))
-        tensor = {
-            name: self._tensors.ternary(f"{prefix}{name}.weight")
-            for name in "attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down".split()
-        }
+        tensor = {name: self._tensors.ternary(f"{prefix}{name}.weight") for name in LINEARS}
         q, kv, plan = spec.q_size, spec.kv_size, self._program.plan
         layer.qkv, layer.qkv_scale = self._pack(
             plan.qkv,
@@ -101,7 +103,9 @@ class Weights:
         codes = np.ones((rows, padded(columns)), np.uint8)
         scales = allocate(rows, np.float32, zero=True)
         for tensor, positions in parts:
-            codes[positions, :columns] = tensor.codes(0, tensor.shape[0])
+            for start in range(0, len(positions), _ROWS_AT_ONCE):
+                part = positions[start : start + _ROWS_AT_ONCE]
+                codes[part, :columns] = tensor.codes(start, start + len(part))
             scales[positions] = tensor.scale
         packed = allocate(ternary.packed_bytes(*codes.shape), np.uint8)
         self._program.pack(codes, packed)
