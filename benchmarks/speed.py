@@ -59,7 +59,9 @@ def report(
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024
     )
-    print(f"{target.name}, {threads} threads, load {loaded:.2f} s, peak memory {memory / 1e6:.0f} MB")
+    print(
+        f"{target.name}, {threads} threads, load {loaded:.2f} s, peak memory {memory / 1e6:.0f} MB"
+    )
     print(f"  read bandwidth {bandwidth / 1e9:.1f} GB/s, dot product peak {peak / 1e9:.0f} GMAC/s")
     _line("decode", f"tg{new}", decode, bandwidth / bytes_per_token)
     _line("prefill", f"pp{prompt}", prefill, peak / macs)

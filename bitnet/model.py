@@ -60,7 +60,8 @@ class Completion:
     token_ids: list[int]
     """The new tokens, without the one that ended the generation."""
     finish_reason: FinishReason
-    """"stop": the model or a stop string ended it; "length": max_new_tokens or the context."""
+    """What ended it: "stop", the model or a stop string; "length", max_new_tokens or the context;
+    "cancelled", `Generation.close`."""
     timings: Timings
 
 
@@ -118,10 +119,9 @@ class Model:
         self.context = context or min(limit, _DEFAULT_CONTEXT)
         embedding = checkpoint.dense("token_embd.weight").kind
         head = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
-        workers = Workers(threads or default_threads())
-        self._finalizer = weakref.finalize(self, workers.close)
         program = Program(Plan(spec, embedding, head, kv), find_target(target))
         weights = Weights(program, checkpoint, self.context, progress)
+        workers = Workers(default_threads() if threads is None else threads)
         stepper = Stepper(program, weights, workers, min(_STEP_TOKENS, self.context))
         self._checkpoint = checkpoint
         self._engine = Engine(stepper, self.context)
@@ -180,7 +180,6 @@ class Model:
         """Free the model's memory and threads; using it afterwards raises ModelClosedError."""
         self._engine.close()
         self._checkpoint.close()
-        self._finalizer.detach()
 
     def __enter__(self) -> Model:
         return self
@@ -247,7 +246,7 @@ class Generation:
 
     def completion(self, text: str) -> Completion:
         """The result, `text` being all that came out."""
-        return Completion(text, self.token_ids, self.finish_reason or "length", self.timings)
+        return Completion(text, self.token_ids, self.finish_reason or "cancelled", self.timings)
 
     def _run(self) -> Iterator[str]:
         engine, request = self._engine, self._request

@@ -73,6 +73,7 @@ class Engine:
         with self._lock:
             if request in self._requests:
                 self._requests.remove(request)
+                request.finish_reason = request.finish_reason or "cancelled"
                 self._stepper.release(request.sequence)
 
     def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -101,7 +102,7 @@ class Engine:
         with self._lock:
             self._closed = True
             self._requests.clear()
-            self._stepper.workers.close()
+            self._stepper.close()
 
     # -- inside, with the lock held ---------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Literal
 from bitnet.engine.params import SamplingParams
 from bitnet.program.step import KVSequence
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True)

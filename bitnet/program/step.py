@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,7 @@ class Stepper:
         self.weights = weights
         self.workers = workers
         self.max_tokens = max_tokens
+        weakref.finalize(self, workers.close)
         self.pages = Pages(program)
         plan, n = program.plan, max_tokens
         self._scratch = {
@@ -110,6 +112,10 @@ class Stepper:
         for chunk in chunks:
             chunk.sequence.length += len(chunk.tokens)
         return logits
+
+    def close(self) -> None:
+        """End the threads; nothing may be running."""
+        self.workers.close()
 
     def release(self, sequence: KVSequence) -> None:
         """Forget a sequence and take back its pages."""

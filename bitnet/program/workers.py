@@ -59,7 +59,7 @@ class Workers:
         self._work = None
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads; nothing may be running."""
         self._work = None
         for lock in self._start:
             lock.release()
