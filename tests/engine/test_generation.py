@@ -91,9 +91,7 @@ def test_a_full_context_ends_with_length(tiny_model: Path) -> None:
         assert model.logits([3] * 32).shape == (32, model.config.vocab_size)
 
 
-def test_the_token_that_ends_a_generation_is_not_part_of_it(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_token_that_ends_a_generation_is_not_part_of_it(tiny_model: Path) -> None:
     with bitnet.load(tiny_model, threads=1) as model:
         tokens = greedy(model, PROMPTS[0])
         ending = tokens[4]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +29,7 @@ def test_text_ends_before_the_first_stop_string_however_it_is_cut(
     text: str, cuts: list[int], stop: list[str]
 ) -> None:
     ends = sorted({min(c, len(text)) for c in cuts} | {0, len(text)})
-    pieces = [text[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(ends)]
     # A stop string counts once its last letter is there; then the earliest start wins.
     expected, found = text, False
     for end in ends[1:]:
