@@ -27,6 +27,8 @@ class Buffer:
         self.element = element
         self.count = count
         self.name = name
+        # What accesses are compared with: `count`, or 0 for a part that lies outside its whole.
+        self._limit = count
 
     @staticmethod
     def local(k: Function, element: t.Type, count: int, name: str) -> Buffer:
@@ -42,14 +44,18 @@ class Buffer:
 
     def part(self, start: Dim, count: Dim) -> Buffer:
         """The `count` elements from `start` on, as a buffer of their own."""
-        self._in_bounds(start, count)
-        return Buffer(self.k, self._address(start), self.element, count, self.name)
+        part = Buffer(self.k, self._address(start), self.element, count, self.name)
+        ok = self._in_bounds(start, count)
+        if ok is not None:
+            part._limit = ok.select(self.k.index(count), self.k.index(0))
+        return part
 
     def as_type(self, element: t.Type) -> Buffer:
         """The same bytes seen as elements of another type."""
         old, new = t.size(self.element), t.size(element)
-        count = self.count * old // new
-        return Buffer(self.k, self.base, element, count, self.name)
+        seen = Buffer(self.k, self.base, element, self.count * old // new, self.name)
+        seen._limit = self._limit * old // new
+        return seen
 
     def load(self, index: Dim, width: int = 1, valid: int | None = None) -> Value:
         """`width` neighbouring elements from `index` on; lanes from `valid` on are zero.
@@ -131,7 +137,8 @@ class Buffer:
         if not self.k.module.checked:
             return None
         at, end = self.k.index(index), self.k.index(index) + self.k.index(width)
-        ok = at.below(self.k.index(self.count) + 1) & (end <= self.k.index(self.count))
+        limit = self.k.index(self._limit)
+        ok = at.below(limit + 1) & (end <= limit)
         with self.k.builder.if_then(self.k.builder.not_(ok.ir), likely=False):
             self.k.module.record_violation(self.k, self.name, at)
         return ok

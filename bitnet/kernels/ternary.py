@@ -61,8 +61,7 @@ def group_dot(
     sums = Buffer.local(k, t.i32, block * GROUP_ROWS, "ternary.sums")
 
     def multiply(token: Value, count: int) -> None:
-        activations = q.part(token * columns, count * columns)
-        k.call(block_dot(k.module, columns, count), weights.base, activations.base, sums.base)
+        _call_block_dot(k, weights, q.part(token * columns, count * columns), sums, columns, count)
         for i in range(count):
             row = sums.part(i * GROUP_ROWS, GROUP_ROWS)
             use(token + i, [row.load(tile * TILE, TILE) for tile in range(GROUP_TILES)])
@@ -74,25 +73,39 @@ def group_dot(
         multiply(token, 1)
 
 
-def block_dot(module: Module, columns: int, tokens: int) -> ir.Function:
-    """The function (weights, q, sums): sums[token][64 rows] = sum of code * q, for a group.
+def _call_block_dot(
+    k: Function, weights: Buffer, q: Buffer, sums: Buffer, columns: int, tokens: int
+) -> None:
+    """`block_dot` as a function of its own, shared by all linears of this width."""
+    if k.module.checked:  # in line, so that it keeps the bounds of the caller's buffers
+        block_dot(k, weights, q, sums, columns, tokens)
+        return
 
-    weights: i8[group_bytes(columns)]; q: i8[tokens][columns]; sums: i32[tokens][64].
+    def body(f: Function) -> None:
+        w, x, s = (
+            Buffer(f, base, like.element, like.count, like.name)
+            for base, like in zip(f.args, (weights, q, sums), strict=True)
+        )
+        block_dot(f, w, x, s, columns, tokens)
+
+    function = k.module.function(f"ternary_dot_{columns}x{tokens}", [t.ptr] * 3, body)
+    k.call(function, weights.base, q.base, sums.base)
+
+
+def block_dot(
+    k: Function, weights: Buffer, q: Buffer, sums: Buffer, columns: int, tokens: int
+) -> None:
+    """sums[token][64 rows] = sum of code * q, for one group of rows and a few tokens.
+
+    weights: i8[group_bytes(columns)]; q: i8[tokens * columns]; sums: i32[tokens * 64].
     """
-
-    def body(k: Function) -> None:
-        weights = Buffer(k, k.args[0], t.i8, group_bytes(columns), "ternary.weights")
-        q = Buffer(k, k.args[1], t.i32, tokens * columns // 4, "ternary.q")
-        sums = Buffer(k, k.args[2], t.i32, tokens * GROUP_ROWS, "ternary.sums")
-        at_once = k.target.gemm_tiles
-        for first in range(0, GROUP_TILES, at_once):
-            tiles = range(first, min(first + at_once, GROUP_TILES))
-            if tokens == 1:
-                _dot_one_token(k, weights, q, sums, columns, tiles)
-            else:
-                _dot_block(k, weights, q, sums, columns, tiles, tokens)
-
-    return module.function(f"ternary_dot_{columns}x{tokens}", [t.ptr] * 3, body)
+    at_once = k.target.gemm_tiles
+    for first in range(0, GROUP_TILES, at_once):
+        tiles = range(first, min(first + at_once, GROUP_TILES))
+        if tokens == 1:
+            _dot_one_token(k, weights, q.as_type(t.i32), sums, columns, tiles)
+        else:
+            _dot_block(k, weights, q.as_type(t.i32), sums, columns, tiles, tokens)
 
 
 def _dot_one_token(
