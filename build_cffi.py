@@ -1,0 +1,234 @@
+"""Build libbitnet, the C library of bitnet.h: `python build_cffi.py [FOLDER]`.
+
+The library goes to FOLDER, by default `build/` beside this file. It holds the C files of cabi/ and
+what cffi generates to reach bitnet/embed.py, and it starts the Python that built it. Needed: cffi,
+setuptools, a C compiler, and a Python with headers and a shared library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent
+CABI = ROOT / "cabi"
+SOURCES = ("api.c", "unsupported.c", "last_error.c", "check.c", "start.c", "platform.c")
+MODULE = "_libbitnet"  # the name under which embedded Python finds the library
+
+# What the linked file is called; the second name is the one that older bindings look for.
+LIBRARY_NAMES: Mapping[str, tuple[str, str]] = {
+    "win32": ("bitnet.dll", "bitnet_ffi.dll"),
+    "darwin": ("libbitnet.dylib", "libbitnet_ffi.dylib"),
+}
+ELF_NAMES = ("libbitnet.so", "libbitnet_ffi.so")
+
+GLUE = """
+#include "host.h"
+#include "report.h"
+
+int bitnet_start_cffi(void);
+
+int bitnet_start_cffi(void)
+{
+    return cffi_start_python();
+}
+"""
+
+INIT_CODE = f"""
+from {MODULE} import ffi, lib
+from bitnet import embed
+embed.attach(ffi, lib)
+"""
+
+
+class BuildError(Exception):
+    """Something that the build needs is missing."""
+
+
+def library_names() -> tuple[str, str]:
+    """File name of the library on this platform, and its alias."""
+    return LIBRARY_NAMES.get(sys.platform, ELF_NAMES)
+
+
+def build(folder: Path) -> Path:
+    """Build the library into `folder` and return its path. Raises BuildError."""
+    check_requirements()
+    name, alias = library_names()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".libbitnet-") as work:
+        (Path(work) / "build_config.h").write_text(build_config(), encoding="utf-8")
+        built = compile_library(Path(work), name)
+        built.replace(folder / name)  # in one step: a running program keeps the old file
+    add_alias(folder, name, alias)
+    return folder / name
+
+
+def add_alias(folder: Path, name: str, alias: str) -> None:
+    """Offer the library under its older name. A link, where there are links: a process that asks
+    for both names then gets one library."""
+    if sys.platform == "win32":
+        shutil.copy2(folder / name, folder / alias)
+        return
+    (folder / alias).unlink(missing_ok=True)
+    (folder / alias).symlink_to(name)
+
+
+def check_requirements() -> None:
+    """Raise BuildError, saying what to install, when this Python cannot be embedded."""
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    if not headers.is_file():
+        raise BuildError(f"no Python headers: {headers} does not exist; install python3-dev")
+    if sys.platform == "win32":
+        return
+    shared = Path(library_folder(), sysconfig.get_config_var("LDLIBRARY") or "")
+    embeddable = sysconfig.get_config_var("Py_ENABLE_SHARED") or sysconfig.get_config_var(
+        "PYTHONFRAMEWORK"
+    )
+    if not embeddable or not shared.is_file():
+        raise BuildError(
+            f"{sys.executable} has no shared library ({shared}) and cannot be embedded; use a "
+            "Python that was built with --enable-shared"
+        )
+    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    if shutil.which(compiler.split()[0]) is None:
+        raise BuildError(f"no C compiler: {compiler.split()[0]} not found; install one or set CC")
+
+
+def library_folder() -> str:
+    """Where libpython is linked from, and found at run time."""
+    if sysconfig.get_config_var("PYTHONFRAMEWORK"):
+        return str(sysconfig.get_config_var("PYTHONFRAMEWORKPREFIX"))
+    return str(sysconfig.get_config_var("LIBDIR"))
+
+
+def compile_library(work: Path, name: str) -> Path:
+    """Generate, compile and link in the folder `work`; returns the file made."""
+    try:
+        from cffi import FFI, VerificationError
+    except ImportError as error:
+        raise BuildError("cffi is missing; run: pip install cffi setuptools") from error
+    header = (ROOT / "bitnet.h").read_text(encoding="utf-8")
+    ffi: FFI = FFI()
+    ffi.cdef(declarations(header))
+    ffi.cdef(f'extern "Python+C" {{ {declarations((CABI / "host.h").read_text())} }}')
+    ffi.cdef(declarations((CABI / "report.h").read_text()))
+    ffi.embedding_api("")  # exports come from the C files
+    ffi.embedding_init_code(INIT_CODE)
+    ffi.set_source(
+        MODULE,
+        GLUE,
+        sources=[str(CABI / source) for source in SOURCES],
+        include_dirs=[str(work), str(ROOT), str(CABI)],
+        define_macros=[("BITNET_BUILDING_LIBRARY", None)],
+        **link_options(work, name, exported_names(header)),
+    )
+    try:
+        return Path(ffi.compile(tmpdir=str(work), target=name))
+    except VerificationError as error:
+        raise BuildError(f"compiling libbitnet failed: {error}") from error
+
+
+def link_options(work: Path, name: str, exports: list[str]) -> dict[str, list[str]]:
+    """Options that hide every symbol but `exports` and tie the library to this libpython."""
+    if sys.platform == "win32":
+        return {"libraries": []}
+    options = {
+        "library_dirs": [library_folder()],
+        "runtime_library_dirs": [library_folder()],
+        "extra_compile_args": ["-fvisibility=hidden"],
+    }
+    if sys.platform == "darwin":
+        listing = work / "exports.txt"
+        listing.write_text("".join(f"_{symbol}\n" for symbol in exports))
+        link = [f"-Wl,-exported_symbols_list,{listing}", f"-Wl,-install_name,@rpath/{name}"]
+    else:
+        listing = work / "exports.map"
+        listing.write_text(f"{{ global: {'; '.join(exports)}; local: *; }};\n")
+        link = [f"-Wl,--version-script={listing}", f"-Wl,-soname,{name}"]
+    return {**options, "extra_link_args": link}
+
+
+def exported_names(header: str) -> list[str]:
+    """The functions that bitnet.h declares."""
+    return re.findall(r"^BITNET_API[^(;]*\b(bitnet_\w+)\(", header, re.MULTILINE)
+
+
+def declarations(header: str) -> str:
+    """A C header as cffi's cdef() reads it: types, plain functions, and integer constants."""
+    text = re.sub(r"\\\n", " ", header)
+    text = re.sub(r"^#ifdef __cplusplus\n.*?^#endif\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^BITNET_API[^;]*;", "", text, flags=re.MULTILINE)
+    constants = re.findall(r"^#define (BITNET_\w+) \(?(-?\d+)\)?$", text, re.MULTILINE)
+    text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
+    return text + "".join(f"\n#define {name} {value}" for name, value in constants)
+
+
+def build_config() -> str:
+    """The generated header: where this Python is, and the code that makes bitnet importable."""
+    home = Path(sys.base_prefix)
+    stdlib = Path(sysconfig.get_path("stdlib")).relative_to(home)
+    bootstrap = (CABI / "bootstrap.py").read_text(encoding="utf-8")
+    bootstrap += f"\nprepare(LIBRARY, {str(ROOT)!r}, {site_folders()!r})\n"
+    values = {
+        "VERSION": project_version(),
+        "HOME": str(home),
+        "STDLIB": stdlib.as_posix(),
+        "EXECUTABLE": sys.executable,
+        "BOOTSTRAP": bootstrap,
+    }
+    lines = [f"#define BITNET_BUILD_{name} {c_string(value)}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def site_folders() -> list[str]:
+    """Where packages are imported from now; inside the project, relative to it."""
+    folders = [Path(p) for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
+    return [
+        folder.relative_to(ROOT).as_posix() if folder.is_relative_to(ROOT) else str(folder)
+        for folder in folders
+    ]
+
+
+def project_version() -> str:
+    text = (ROOT / "bitnet" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise BuildError("bitnet/__init__.py has no __version__")
+    return found.group(1)
+
+
+def c_string(text: str) -> str:
+    """The text as C string literals, a line each."""
+    lines = text.splitlines(keepends=True) or [""]
+    literals = ["".join(c_character(byte) for byte in line.encode("utf-8")) for line in lines]
+    return " \\\n    ".join(f'"{literal}"' for literal in literals)
+
+
+def c_character(byte: int) -> str:
+    """One byte of a string literal; octal escapes end by themselves after three digits."""
+    plain = 32 <= byte < 127 and chr(byte) not in '"\\?'
+    return chr(byte) if plain else f"\\{byte:03o}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Build libbitnet, the C library of bitnet.h.")
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "build")
+    try:
+        print(build(parser.parse_args().folder))
+    except BuildError as error:
+        sys.exit(f"build_cffi: {error}")
+
+
+if __name__ == "__main__":
+    main()

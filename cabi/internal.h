@@ -1,0 +1,65 @@
+/* What the files of the shim share. Nothing here is exported. */
+#ifndef BITNET_CABI_INTERNAL_H
+#define BITNET_CABI_INTERNAL_H
+
+#include "bitnet.h"
+
+/* ---- last_error.c: the text behind bitnet_get_last_error() ---- */
+
+#define BITNET_ERROR_TEXT_SIZE 4096
+
+/* Records "prefix of the code: formatted text" for this thread and returns code. */
+int bitnet_fail(int code, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+
+/* bitnet_fail() with BITNET_ERROR_INVALID_ARGUMENT and a fixed text. */
+int bitnet_refuse(const char *text);
+
+/* Is there an error? (bitnet_get_last_error() would end the life of the text it gave before.) */
+int bitnet_has_error(void);
+
+/* ---- check.c: is an argument what it claims to be? ---- */
+
+/* Returns length, or less when that would cut a character of the UTF-8 text in two. */
+size_t bitnet_utf8_cut(const char *text, size_t length);
+
+/* These return 0, or record an error and return BITNET_ERROR_INVALID_ARGUMENT. */
+int bitnet_check_utf8(const char *text, const char *name);
+int bitnet_check_inference_config(const bitnet_inference_config_t *config);
+int bitnet_check_backend(uint32_t backend_preference);
+
+/* ---- start.c: the interpreter ---- */
+
+/* Makes sure that Python runs and the functions of host.h can be called. Returns 0, or records
+ * why not and returns BITNET_ERROR_INTERNAL. */
+int bitnet_start(void);
+
+/* In the source made by build_cffi.py: hands over to cffi. Returns 0 or -1. */
+int bitnet_start_cffi(void);
+
+/* ---- platform.c: what POSIX and Windows do differently ---- */
+
+#define BITNET_PATH_SIZE 4096
+
+#if defined(_MSC_VER)
+#  define BITNET_THREAD_LOCAL __declspec(thread)
+#else
+#  define BITNET_THREAD_LOCAL _Thread_local
+#endif
+
+void bitnet_lock(void);
+void bitnet_unlock(void);
+uint32_t bitnet_processor_count(void);
+int bitnet_file_exists(const char *path);
+
+/* Absolute path of the program or library that holds the given function. Returns 0 or -1. */
+int bitnet_module_path(void (*function)(void), char *path, size_t size);
+
+/* Keeps a loaded library loaded, whatever dlclose() says, and its symbols visible to others when
+ * share is set. */
+void bitnet_keep_loaded(const char *path, int share);
+
+#endif
