@@ -31,7 +31,8 @@ _T = TypeVar("_T")
 
 MAX_SOURCE_CHARS = 1 << 17
 MAX_VALUE_CHARS = 1 << 20
-MAX_TOTAL_CHARS = 1 << 23
+MAX_TOTAL_CHARS = 1 << 24
+_ITEM_CHARS = 8  # an item of a list takes as much as this many characters
 MAX_INTEGER_BITS = 1 << 10
 MAX_SECONDS = 2.0
 
@@ -104,6 +105,11 @@ def _checked(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         for key in ("role", "content"):
             if not isinstance(message, Mapping) or not isinstance(message.get(key), str):
                 raise InvalidArgumentError(f"message {index} must have a text under {key!r}")
+    total = sum(len(message["content"]) for message in messages)
+    if total > MAX_VALUE_CHARS:
+        raise InvalidArgumentError(
+            f"messages of {total} characters together exceed the limit of {MAX_VALUE_CHARS}"
+        )
     return [dict(message) for message in messages]
 
 
@@ -158,7 +164,9 @@ class _Environment(ImmutableSandboxedEnvironment):
             "namespace": Namespace,
             "dict": dict,
             "raise_exception": _raise_exception,
-            "strftime_now": lambda form: datetime.now().strftime(self.text(form)[:100]),
+            "strftime_now": lambda form: (
+                datetime.now().astimezone().strftime(self.text(form)[:100])
+            ),
         }
         self._clock = threading.local()
         # Joins the output of macros, blocks and {% set %}...{% endset %}.
@@ -166,18 +174,20 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def restart(self) -> None:
         """Start one rendering in this thread, with all its time and size to spend."""
-        self._clock.end = time.monotonic() + MAX_SECONDS
+        self._clock.end = time.thread_time() + MAX_SECONDS
         self._clock.left = MAX_TOTAL_CHARS
 
     def tick(self) -> None:
-        if time.monotonic() > self._clock.end:
+        if time.thread_time() > self._clock.end:
             raise SecurityError(f"it takes longer than {MAX_SECONDS:g} seconds")
 
     def spend(self, value: _T) -> _T:
         """Return `value`, having counted what it takes to the size of everything built."""
         self.tick()
-        if isinstance(value, (str, list, tuple, dict, set)):
+        if isinstance(value, str):
             self._clock.left -= len(value)
+        elif isinstance(value, (list, tuple, dict, set)):
+            self._clock.left -= len(value) * _ITEM_CHARS
         if self._clock.left < 0:
             raise SecurityError(f"it builds more than {MAX_TOTAL_CHARS} characters or items")
         return value

@@ -112,6 +112,7 @@ def tokenizer_from_gguf(path: Path, metadata: Metadata, architecture: str) -> To
     template = metadata.get_str(key) if key in metadata else None
     vocabulary = Vocabulary(
         path=path,
+        size=len(pieces.tokens),
         spelling="byte-level" if model == "gpt2" else "sentencepiece",
         special_ids=frozenset(special_ids),
         bos_id=bos_id,
@@ -154,10 +155,10 @@ def _pre_tokenizer(path: Path, metadata: Metadata, architecture: str) -> PreToke
 def _read_merges(path: Path, metadata: Metadata) -> list[tuple[str, str]]:
     merges = []
     for index, merge in enumerate(metadata.get_strings("tokenizer.ggml.merges")):
-        left, space, right = merge[1:].partition(" ")  # the first letter may itself be a space
-        if not space or not right:
+        left, _, right = merge.partition(" ")  # tokens spell spaces otherwise
+        if not left or not right or " " in right:
             raise InvalidModelError(path, f"merge {index} is {merge!r}, not two tokens")
-        merges.append((merge[0] + left, right))
+        merges.append((left, right))
     return merges
 
 

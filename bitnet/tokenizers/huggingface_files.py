@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
-from bitnet.tokenizers.pieces import CONTROL, UNKNOWN, add_tokens, sentencepiece_encoder
+from bitnet.tokenizers.pieces import CONTROL, MAX_PIECES, UNKNOWN, add_tokens, sentencepiece_encoder
 from bitnet.tokenizers.sentencepiece_model import parse_sentencepiece_model
 from bitnet.tokenizers.special import END_TOKENS, chat_template_for
 from bitnet.tokenizers.tokenizer import WORD_START, Spelling, Tokenizer, Vocabulary
@@ -42,11 +42,12 @@ def tokenizer_from_folder(folder: Path, architecture: str) -> Tokenizer:
     added = encoder.get_added_tokens_decoder()
     special_ids = {id for id, token in added.items() if token.special}
     named_ends = {id for id in special_ids if added[id].content in END_TOKENS}
-    bos_id = next(settings.token_ids(encoder, "bos"), None)
-    ends = list(settings.token_ids(encoder, "eos"))
+    bos_id = next(iter(settings.token_ids(encoder, "bos")), None)
+    ends = settings.token_ids(encoder, "eos")
     special_ids |= {*ends, *([] if bos_id is None else [bos_id])}
     vocabulary = Vocabulary(
         path=folder,
+        size=max(encoder.get_vocab().values(), default=-1) + 1,
         spelling=spelling,
         special_ids=frozenset(special_ids),
         bos_id=bos_id,
@@ -115,8 +116,9 @@ class _Settings:
         self.generation = self._read_object("generation_config.json")
         self.model = self._read_object("config.json")
 
-    def token_ids(self, encoder: Encoder, name: str) -> Iterator[int]:
+    def token_ids(self, encoder: Encoder, name: str) -> list[int]:
         """The ids that the files give for "bos" or "eos", the tokenizer's own first."""
+        found: list[int] = []
         token = self.tokenizer.get(f"{name}_token")
         if isinstance(token, dict):
             token = token.get("content")
@@ -124,13 +126,15 @@ class _Settings:
             id = encoder.token_to_id(token) if isinstance(token, str) else None
             if id is None:
                 raise self._error("tokenizer_config.json", f"{name}_token {token!r} is no token")
-            yield id
+            found.append(id)
         for file, values in (("generation_config", self.generation), ("config", self.model)):
             ids = values.get(f"{name}_token_id")
             for id in ids if isinstance(ids, list) else [] if ids is None else [ids]:
-                if type(id) is not int or encoder.id_to_token(id) is None:
+                known = type(id) is int and 0 <= id < MAX_PIECES
+                if not known or encoder.id_to_token(id) is None:
                     raise self._error(f"{file}.json", f"{name}_token_id {id!r} is no token")
-                yield id
+                found.append(id)
+        return found
 
     def add_bos(self, encoder: Encoder, bos_id: int) -> bool:
         """What tokenizer_config.json says, or else what the encoder does."""

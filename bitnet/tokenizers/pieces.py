@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Union
 
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
@@ -27,7 +28,7 @@ UNDEFINED, NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(7)
 Path = Union[str, "os.PathLike[str]"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pieces:
     """The vocabulary of the model at `path`; ids are positions.
 
@@ -53,11 +54,12 @@ class Pieces:
         wrong = set(self.kinds) - set(range(7))
         if wrong:
             raise InvalidModelError(self.path, f"token types must be 0 to 6, not {min(wrong)}")
-        ids = self.ids()
+        ids = self.ids
         if len(ids) != count:
             twice = next(token for id, token in enumerate(self.tokens) if ids[token] != id)
             raise InvalidModelError(self.path, f"token {twice!r} appears twice in the vocabulary")
 
+    @cached_property
     def ids(self) -> dict[str, int]:
         """Token -> id."""
         return {token: id for id, token in enumerate(self.tokens)}
@@ -152,7 +154,7 @@ def _merges_by_score(pieces: Pieces) -> Iterator[tuple[str, str]]:
 
 def _bpe(pieces: Pieces, merges: list[tuple[str, str]], **options: Any) -> Encoder:
     try:
-        return Encoder(models.BPE(vocab=pieces.ids(), merges=merges, **options))
+        return Encoder(models.BPE(vocab=pieces.ids, merges=merges, **options))
     except Exception as error:  # the library raises nothing more precise
         raise InvalidModelError(
             pieces.path, f"the merges do not fit the vocabulary: {error}"

@@ -1,7 +1,7 @@
 """Reading `tokenizer.model`, a SentencePiece model: a protocol buffer, of which four fields matter.
 
-ModelProto: 1 = pieces, each 1 = text, 2 = float32 score, 3 = kind; 2 = trainer, with 3 = model type;
-3 = normaliser, with 2 = character map, 3 = add a space in front, 4 = remove extra spaces.
+ModelProto: 1 = pieces, each 1 = text, 2 = float32 score, 3 = kind; 2 = trainer, with 3 = model
+type; 3 = normaliser, with 2 = character map, 3 = add a space in front, 4 = remove extra spaces.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class SentencePieceModel:
 def parse_sentencepiece_model(path: Path, data: bytes) -> SentencePieceModel:
     """Parse the bytes of the model at `path`.
 
-    Raises InvalidModelError if they are broken, UnsupportedModelError for models that are not BPE or
-    that normalise text beyond spaces.
+    Raises InvalidModelError if they are broken, UnsupportedModelError for models that are not BPE
+    or that normalise text beyond spaces.
     """
     tokens: list[str] = []
     kinds: list[int] = []

@@ -42,6 +42,8 @@ class Vocabulary:
     """What a reader of model files finds out about a tokenizer, besides the encoder itself."""
 
     path: str | os.PathLike[str]
+    size: int
+    """One more than the largest token id."""
     spelling: Spelling
     special_ids: frozenset[int]
     bos_id: int | None
@@ -65,8 +67,11 @@ class Tokenizer:
         self._added = {
             id: token.content for id, token in encoder.get_added_tokens_decoder().items()
         }
-        self.vocab_size: int = max(encoder.get_vocab().values(), default=-1) + 1
+
+    @property
+    def vocab_size(self) -> int:
         """One more than the largest token id; the model's vocabulary may be padded beyond it."""
+        return self._vocabulary.size
 
     @property
     def bos_id(self) -> int | None:
