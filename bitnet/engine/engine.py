@@ -14,7 +14,12 @@ from bitnet.engine.params import SamplingParams
 from bitnet.engine.request import Request
 from bitnet.engine.sampler import Sampler
 from bitnet.engine.scheduler import schedule
-from bitnet.errors import ContextLengthExceededError, InvalidArgumentError, ModelClosedError
+from bitnet.errors import (
+    ContextLengthExceededError,
+    GenerationError,
+    InvalidArgumentError,
+    ModelClosedError,
+)
 from bitnet.program.step import Chunk, KVSequence, Stepper
 
 
@@ -58,11 +63,16 @@ class Engine:
         return request
 
     def next_token(self, request: Request, index: int) -> int | None:
-        """The `index`-th new token of a request, or None when it ended before that."""
+        """The `index`-th new token of a request, or None when it ended before that.
+
+        Raises GenerationError when a step that the request was part of failed.
+        """
         while True:
             with self._lock:
                 if index < len(request.output):
                     return request.output[index]
+                if request.failure is not None:
+                    raise GenerationError(f"a step failed: {request.failure}") from request.failure
                 if request.finish_reason is not None:
                     return None
                 self._check_open()
@@ -108,8 +118,16 @@ class Engine:
 
     def _step(self) -> None:
         """One step for all requests that have tokens to feed."""
-        running = [r for r in self._requests if r.finish_reason is None]
+        running = [r for r in self._requests if r.finish_reason is None and r.failure is None]
         plan = schedule(running, self._stepper.max_tokens)
+        try:
+            self._advance(plan)
+        except BaseException as error:  # a request that has lost its logits cannot go on
+            for request, _ in plan:
+                request.failure = error
+            raise
+
+    def _advance(self, plan: list[tuple[Request, Sequence[int]]]) -> None:
         now = time.perf_counter()
         chunks = []
         for request, tokens in plan:

@@ -47,6 +47,8 @@ class Request:
     output: list[int] = field(default_factory=list)
     """New tokens, without the one that ended the generation."""
     finish_reason: FinishReason | None = None
+    failure: BaseException | None = None
+    """What went wrong in a step, after which the request cannot go on."""
     submitted_at: float = field(default_factory=time.perf_counter)
     started_at: float = 0.0
     first_token_at: float = 0.0

@@ -34,7 +34,10 @@ class Sampler:
             self._penalize(logits, Counter(request.output), 1.0, frequency, presence)
         best = program.argmax(logits)
         if not np.isfinite(logits[best]):
-            raise GenerationError("the model's logits are not numbers: its weights are broken")
+            raise GenerationError(
+                "the model's logits are not numbers: its weights are broken, or too large for "
+                "a KV cache in f16"
+            )
         if params.temperature == 0:
             return best
         return program.sample(

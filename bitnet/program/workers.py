@@ -7,11 +7,16 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TypeAlias
 
 from bitnet import config
 from bitnet.errors import InvalidArgumentError
 
 MAX_THREADS = 1024
+
+Work: TypeAlias = "Callable[[int], None]"
+_Job: TypeAlias = "tuple[Work, threading.Lock]"
 
 
 def default_threads() -> int:
@@ -34,46 +39,92 @@ def yield_function() -> int:
 
 
 class Workers:
-    """`n` threads that run a function together: n - 1 of their own and the caller's."""
+    """`n` threads that run a function together; it must not raise.
+
+    With one thread that is the caller's. With more, the first of the team's own threads starts
+    and joins the others: a Ctrl-C reaches the caller's thread alone, and must not leave half a
+    team waiting inside the program for the other half.
+    """
 
     def __init__(self, n: int) -> None:
         if not 1 <= n <= MAX_THREADS:
             raise InvalidArgumentError(f"threads must be in 1..{MAX_THREADS}, not {n}")
         self.n = n
-        self._work: Callable[[int], None] | None = None
-        # Each worker sleeps on its `start` lock and answers by releasing its `done` lock.
-        self._start = [_taken() for _ in range(n - 1)]
-        self._done = [_taken() for _ in range(n - 1)]
-        for i in range(n - 1):
-            name = f"bitnet-worker-{i + 1}"
-            threading.Thread(target=self._serve, args=(i,), name=name, daemon=True).start()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        if n > 1:
+            args = (n, self._jobs)
+            threading.Thread(target=_lead, args=args, name="bitnet-worker-0", daemon=True).start()
 
-    def run(self, work: Callable[[int], None]) -> None:
-        """Call work(0), ..., work(n - 1), each on its own thread; work must not raise."""
-        self._work = work
-        for lock in self._start:
-            lock.release()
-        work(0)
-        for lock in self._done:
-            lock.acquire()
-        self._work = None
+    def run(self, work: Work) -> None:
+        """Call work(0), ..., work(n - 1), each on its own thread, and wait for all of them."""
+        if self.n == 1:
+            work(0)
+            return
+        try:
+            self._submit(work)
+        except BaseException:
+            self._drain()
+            raise
 
     def close(self) -> None:
-        """End the threads; nothing may be running."""
-        self._work = None
-        for lock in self._start:
-            lock.release()
-        self._start = []
+        """End the threads."""
+        self._jobs.put(None)
 
-    def _serve(self, i: int) -> None:
-        start, done = self._start[i], self._done[i]
+    def _submit(self, work: Work) -> None:
+        done = _taken()
+        self._jobs.put((work, done))
+        done.acquire()
+
+    def _drain(self) -> None:
+        """Wait until an interrupted job, which may or may not have been queued, is over."""
         while True:
-            start.acquire()
-            work = self._work
-            if work is None:
+            try:
+                self._submit(lambda _: None)
+            except KeyboardInterrupt:
+                continue
+            return
+
+
+def _lead(n: int, jobs: SimpleQueue[_Job | None]) -> None:
+    """The first thread of a team: start the others for each job, take part, join them."""
+    followers = [_Follower(i) for i in range(1, n)]
+    while (job := jobs.get()) is not None:
+        work, done = job
+        for follower in followers:
+            follower.start(work)
+        work(0)
+        for follower in followers:
+            follower.done.acquire()
+        done.release()
+        del job, work  # what a job holds on to must not wait for the next one
+    for follower in followers:
+        follower.start(None)
+
+
+class _Follower:
+    """A thread that sleeps until it is given work."""
+
+    def __init__(self, index: int) -> None:
+        self.done = _taken()
+        self._index = index
+        self._started = _taken()
+        self._work: Work | None = None
+        name = f"bitnet-worker-{index}"
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def start(self, work: Work | None) -> None:
+        """Run `work`, or end the thread."""
+        self._work = work
+        self._started.release()
+
+    def _serve(self) -> None:
+        while True:
+            self._started.acquire()
+            if self._work is None:
                 return
-            work(i + 1)
-            done.release()
+            self._work(self._index)
+            self._work = None
+            self.done.release()
 
 
 def _taken() -> threading.Lock:

@@ -1,0 +1,89 @@
+"""The model that comes with the package: its perplexity holds every kernel to account."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bitnet
+from bitnet.codegen import available_targets, missing_features, target_names
+
+HELD_OUT = Path(__file__).parent / "data" / "heldout.jsonl"
+MODEL_CARD = bitnet.bundled_model_path().with_name("MODEL_CARD.md")
+GREEDY = {"max_new_tokens": 80, "temperature": 0.0}
+
+
+def perplexity(model: bitnet.Model) -> float:
+    """exp of the mean negative log-likelihood of every token after the first of a document."""
+    tokenizer = model.tokenizer
+    end = tokenizer.encode("<|end_of_text|>", parse_special=True)
+    total, count = 0.0, 0
+    for line in HELD_OUT.read_text(encoding="utf-8").splitlines():
+        text = json.loads(line)["text"]
+        ids = tokenizer.encode(text, add_bos=True, parse_special=True) + end
+        logits = model.logits(ids[:-1]).astype(np.float64)
+        top = logits.max(axis=1)
+        log_sum = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
+        total += float((log_sum - logits[np.arange(len(ids) - 1), ids[1:]]).sum())
+        count += len(ids) - 1
+    return math.exp(total / count)
+
+
+def stated_perplexity() -> float:
+    found = re.search(r"perplexity\D*(\d+\.\d+)", MODEL_CARD.read_text(encoding="utf-8"))
+    assert found, "the model card states no perplexity"
+    return float(found[1])
+
+
+def runnable(name: str) -> str:
+    missing = missing_features(name)
+    if missing:
+        pytest.skip(f"this CPU lacks {', '.join(missing)}")
+    return name
+
+
+@pytest.mark.parametrize("target", target_names())
+def test_perplexity_on_held_out_text_is_that_of_the_model_card(target: str) -> None:
+    with bitnet.load(target=runnable(target), kv="f32") as model:
+        assert f"{perplexity(model):.4g}" == f"{stated_perplexity():.4g}"
+
+
+@pytest.fixture(scope="module")
+def story() -> Iterator[str]:
+    with bitnet.load(target=available_targets()[0], threads=1) as model:
+        yield model.generate("Once upon a time", **GREEDY).text
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("target", target_names())
+def test_every_target_and_thread_count_tells_the_same_story(
+    target: str, threads: int, story: str
+) -> None:
+    with bitnet.load(target=runnable(target), threads=threads) as model:
+        assert model.generate("Once upon a time", **GREEDY).text == story
+
+
+@pytest.mark.parametrize(
+    "prompt", ["Once upon a time", "The little fox", "A girl named Lily", "One day"]
+)
+def test_a_story_ends_by_itself_with_a_finished_sentence(prompt: str) -> None:
+    with bitnet.load() as model:
+        for seed in range(3):
+            completion = model.generate(prompt, max_new_tokens=450, temperature=0.7, seed=seed)
+            assert completion.finish_reason == "stop"
+            assert completion.text.rstrip()[-1] in '.!?"'
+
+
+def test_it_answers_questions_about_a_story_in_a_chat() -> None:
+    with bitnet.load() as model:
+        story = "Tom was a small mouse who lived in a barn. He was looking for his red ball."
+        question = f"{story} What was his name?"
+        answer = model.chat([{"role": "user", "content": question}], temperature=0)
+        assert "Tom" in answer.text
+        assert answer.finish_reason == "stop"
