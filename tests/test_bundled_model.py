@@ -80,10 +80,33 @@ def test_a_story_ends_by_itself_with_a_finished_sentence(prompt: str) -> None:
             assert completion.text.rstrip()[-1] in '.!?"'
 
 
-def test_it_answers_questions_about_a_story_in_a_chat() -> None:
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (
+            "A careful little rabbit called Hopper lived in a snowy forest. One cold day, Hopper "
+            "wanted to see the wishing stone. But the path was covered with deep snow. A kind "
+            "deer made a path through the snow. What was his name?",
+            "Hopper",
+        ),
+        (
+            "Once upon a time, there was a little mouse named Tom. One day, his ball rolled into "
+            "a deep hole. A kind mole dug it out. Who helped Tom?",
+            "mole",
+        ),
+        ("Who are you?", "story model"),
+    ],
+)
+def test_it_answers_in_a_chat(question: str, answer: str) -> None:
     with bitnet.load() as model:
-        story = "Tom was a small mouse who lived in a barn. He was looking for his red ball."
-        question = f"{story} What was his name?"
-        answer = model.chat([{"role": "user", "content": question}], temperature=0)
-        assert "Tom" in answer.text
-        assert answer.finish_reason == "stop"
+        completion = model.chat([{"role": "user", "content": question}], temperature=0)
+        assert answer in completion.text
+        assert completion.finish_reason == "stop"
+
+
+def test_it_tells_the_story_it_is_asked_for() -> None:
+    request = "Tell me a story about a brave rabbit."
+    with bitnet.load() as model:
+        completion = model.chat([{"role": "user", "content": request}], temperature=0)
+        assert "rabbit" in completion.text
+        assert completion.finish_reason == "stop"
