@@ -80,20 +80,20 @@ def test_a_story_ends_by_itself_with_a_finished_sentence(prompt: str) -> None:
             assert completion.text.rstrip()[-1] in '.!?"'
 
 
+HOPPER = """\
+A careful little rabbit called Hopper lived in a snowy forest. One cold day, Hopper wanted to see \
+the wishing stone. But the path was covered with deep snow. A kind deer made a path through the \
+snow."""
+TOM = """\
+Once upon a time, there was a little mouse named Tom. Tom lived in a barn. One day, Tom wanted to \
+find his red ball. The ball rolled into a deep hole. A kind mole dug it out."""
+
+
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
-        (
-            "A careful little rabbit called Hopper lived in a snowy forest. One cold day, Hopper "
-            "wanted to see the wishing stone. But the path was covered with deep snow. A kind "
-            "deer made a path through the snow. What was his name?",
-            "Hopper",
-        ),
-        (
-            "Once upon a time, there was a little mouse named Tom. One day, his ball rolled into "
-            "a deep hole. A kind mole dug it out. Who helped Tom?",
-            "mole",
-        ),
+        (f"{HOPPER} What was his name?", "Hopper"),
+        (f"{TOM} Who helped Tom?", "mole"),
         ("Who are you?", "story model"),
     ],
 )

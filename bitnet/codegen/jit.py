@@ -48,7 +48,11 @@ def load(module: Module, symbols: list[str]) -> Library:
     for symbol in symbols:
         builder.export_symbol(symbol)
     name = f"bitnet{next(_library_numbers)}"
-    return Library(name, builder.link(lljit, name), lljit)
+    try:
+        tracker = builder.link(lljit, name)
+    except RuntimeError as error:
+        raise CompileError(f"cannot link the generated code: {error}") from error
+    return Library(name, tracker, lljit)
 
 
 def compile_object(module: Module) -> bytes:
@@ -88,6 +92,7 @@ def _optimize(target: Target, source: str) -> tuple[llvm.ModuleRef, llvm.TargetM
     except RuntimeError as error:
         raise CompileError(f"LLVM refused the generated code: {error}") from error
     machine = _target_machine(target, jit=True)
+    parsed.data_layout = str(machine.target_data)  # else struct offsets are not C's
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     passes.getModulePassManager().run(parsed, passes)
     return parsed, machine
