@@ -243,7 +243,7 @@ def making_plot(hero: Hero, place: Place, rng: random.Random) -> Plot | None:
         about=f"a {item}" if item not in ("soup", "bread", "pancakes", "cookies") else item,
         want=f"to {goal}",
         setup=f"{{Day}}, {{hero}} [wanted|decided] to {goal}{reason}."
-        + " [{He} got everything ready.|{He} had thought about it all night.|{He} was very excited.|{He} rolled up {his} sleeves and began.]",
+        " [{He} got everything ready.|{He} had thought about it all night.|{He} was very excited.|{He} rolled up {his} sleeves and began.]",
         trouble=trouble,
         tries=BIG_TRIES if item in _OUTDOOR_TROUBLE else MAKE_TRIES,
         helper=helper,

@@ -202,7 +202,7 @@ def journey_plot(hero: Hero, place: Place, rng: random.Random) -> Plot | None:
     """The hero wants to reach some place; something is in the way."""
     number, (goal, view) = rng.choice(tuple(enumerate(GOALS)))
     key, tags, trouble, tries, solutions = rng.choice(BARRIERS)
-    if tags and not set(tags.split()) & place.tags or hero.skills & {"fly", *solutions}:
+    if (tags and not set(tags.split()) & place.tags) or hero.skills & {"fly", *solutions}:
         return None
     if "snow" in place.tags and any(word in goal for word in ("flowers", "frogs", "berries")):
         return None

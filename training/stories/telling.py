@@ -295,8 +295,9 @@ def _joined(tale: Tale, paragraph: list[str], rng: random.Random) -> str:
     for before, after in itertools.pairwise(paragraph):
         clear = before.startswith(hero) and helper not in before and '"' not in before
         if clear and after.startswith(f"{hero} ") and rng.random() < 0.7:
-            after = tale.slots["He"] + after[len(hero) :]
-        text += f" {after}"
+            text += f" {tale.slots['He']}{after[len(hero) :]}"
+        else:
+            text += f" {after}"
     return text
 
 

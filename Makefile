@@ -1,0 +1,52 @@
+# Needs Python 3.10 or later with its headers, and a C compiler; the rest is installed into .venv.
+#
+#   make demo     a story by the bundled model
+#   make test     the tests, of libbitnet too
+#   make lint     ruff and mypy
+#   make parity   the tests that need torch: bitnet beside transformers, and the training pipeline
+#   make clean    remove everything that these made
+
+PYTHON ?= python3
+VENV := .venv
+PARITY := build/venv-parity
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint parity parity-venv clean
+
+demo: $(VENV)/cli.stamp
+	$(VENV)/bin/bitnet run -p "Once upon a time" -n 80 --temperature 0
+
+test: $(VENV)/dev.stamp build/libbitnet.stamp
+	$(VENV)/bin/python -m pytest -rs
+
+lint: $(VENV)/dev.stamp
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+parity: parity-venv
+	$(PARITY)/bin/python -m pytest -rs tests/parity tests/training
+
+parity-venv: $(PARITY)/torch.stamp
+
+clean:
+	rm -rf $(VENV) build bitnet.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+%/bin/python:
+	$(PYTHON) -m venv $*
+
+$(VENV)/cli.stamp: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python $(PIP_INSTALL) -e '.[cli]'
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python $(PIP_INSTALL) -e '.[cli,dev]'
+	touch $@ $(VENV)/cli.stamp
+
+$(PARITY)/torch.stamp: pyproject.toml training/requirements.txt | $(PARITY)/bin/python
+	$(PARITY)/bin/python $(PIP_INSTALL) -r training/requirements.txt -e '.[dev]'
+	touch $@
+
+build/libbitnet.stamp: build_cffi.py bitnet.h pyproject.toml $(wildcard cabi/*) $(VENV)/dev.stamp
+	$(VENV)/bin/python build_cffi.py
+	touch $@

@@ -1,0 +1,130 @@
+"""`bitnet doctor`: what this machine offers, and whether everything works on it."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding as llvm
+import typer
+
+import bitnet
+from bitnet import BitNetError, config
+from bitnet.codegen import find_target, missing_features, target_names
+from bitnet.codegen.detect import host_features
+from bitnet.codegen.x86 import VARIANTS
+from bitnet.program.workers import default_threads
+
+ABI_VERSION = 1  # BITNET_ABI_VERSION of bitnet.h
+LIBRARY_NAMES = {"win32": "bitnet.dll", "darwin": "libbitnet.dylib"}
+
+
+class UnhealthyError(Exception):
+    """A check failed; the message says how."""
+
+
+def doctor() -> None:
+    """Show what this machine offers and check that everything works.
+
+    The exit code is 1 when something does not.
+    """
+    checks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
+        ("bitnet", versions),
+        ("cpu", cpu),
+        ("target", targets),
+        ("threads", threads),
+        ("cache", cache),
+        ("model", bundled_model),
+        ("libbitnet", c_library),
+    )
+    healthy = True
+    for name, check in checks:
+        try:
+            lines, color = check(), None
+        except (BitNetError, UnhealthyError, OSError) as error:
+            lines, color, healthy = [f"PROBLEM: {error}"], typer.colors.RED, False
+        for i, line in enumerate(lines):
+            typer.secho(f"{'' if i else name:10} {line}", fg=color)
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def versions() -> list[str]:
+    llvm_version = ".".join(map(str, llvm.llvm_version_info))
+    return [
+        f"{bitnet.__version__}, Python {platform.python_version()} on {platform.platform()}",
+        f"llvmlite {llvmlite.__version__}, LLVM {llvm_version}",
+    ]
+
+
+def cpu() -> list[str]:
+    """The CPU's name and those of its features that matter to some target."""
+    wanted = dict.fromkeys(f for _, needs, uses in VARIANTS.values() for f in [*needs, *uses])
+    present = [feature for feature in sorted(wanted) if feature in host_features()]
+    return [f"{llvm.get_host_cpu_name()} ({platform.machine()})", " ".join(present)]
+
+
+def targets() -> list[str]:
+    """The target that is chosen, and why each of the others is not."""
+    chosen = find_target()
+    lines = [f"{chosen.name}: chosen" + (", by BITNET_TARGET" if config.target() else "")]
+    for name in target_names():
+        missing = missing_features(name)
+        if name != chosen.name:
+            lines.append(f"{name}: " + (f"lacks {', '.join(missing)}" if missing else "available"))
+    return lines
+
+
+def threads() -> list[str]:
+    return [f"{default_threads()}" + (", by BITNET_THREADS" if config.threads() else "")]
+
+
+def cache() -> list[str]:
+    """Where compiled code is kept, and how much of it there is."""
+    folder = config.cache_dir()
+    sizes = [path.stat().st_size for path in folder.glob("*.o")]
+    return [f"{folder}: {len(sizes)} compiled programs, {megabytes(sum(sizes))}"]
+
+
+def bundled_model() -> list[str]:
+    """The model's file, and whether it loads and says something."""
+    path = bitnet.bundled_model_path()
+    if not path.is_file():
+        raise UnhealthyError(f"{path} does not exist; the installation is not complete")
+    content = path.read_bytes()
+    start = time.perf_counter()
+    with bitnet.load() as model:
+        completion = model.generate("Once upon a time", max_new_tokens=1, temperature=0)
+    if not completion.token_ids:
+        raise UnhealthyError(f"{path} loads, but has nothing to say")
+    return [
+        f"{path}: {megabytes(len(content))}, sha256 {hashlib.sha256(content).hexdigest()}",
+        f"first token after {time.perf_counter() - start:.2f} s: {completion.text!r}",
+    ]
+
+
+def c_library() -> list[str]:
+    """Whether libbitnet has been built here, and answers."""
+    root = Path(bitnet.__file__).parent.parent
+    path = root / "build" / LIBRARY_NAMES.get(sys.platform, "libbitnet.so")
+    if not path.is_file():
+        return [f"not built ({path}); only C programs need it"]
+    library = ctypes.CDLL(str(path))
+    library.bitnet_version.restype = ctypes.c_char_p
+    version, abi = library.bitnet_version().decode(), library.bitnet_abi_version()
+    if (version, abi) != (bitnet.__version__, ABI_VERSION):
+        raise UnhealthyError(
+            f"{path} is of release {version} with ABI {abi}, not of {bitnet.__version__} with ABI "
+            f"{ABI_VERSION}; run build_cffi.py again"
+        )
+    return [f"{path}: release {version}, ABI {abi}"]
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

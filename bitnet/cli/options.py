@@ -1,0 +1,68 @@
+"""The options that `run` and `chat` share, and loading a model with them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import bitnet
+from bitnet import SamplingParams
+
+DEFAULTS = SamplingParams()
+
+ModelPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="GGUF file or Hugging Face folder; without it, the bundled story model.",
+        show_default=False,
+    ),
+]
+MaxNewTokens = Annotated[
+    int, typer.Option("--max-new-tokens", "-n", help="End after this many new tokens.")
+]
+Temperature = Annotated[
+    float, typer.Option(help="How much chance decides; 0 always takes the likeliest token.")
+]
+TopK = Annotated[int, typer.Option(help="Choose among this many tokens; 0 is all.")]
+TopP = Annotated[
+    float, typer.Option(help="Choose among the likeliest tokens that have this probability.")
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Make the choices repeatable; without it, they are not.", show_default=False),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Threads to compute with; without it, one per core.", show_default=False),
+]
+TargetName = Annotated[
+    str | None,
+    typer.Option(
+        help="Instruction set to compile for, see `bitnet doctor`; without it, the best.",
+        show_default=False,
+    ),
+]
+
+_QUIET_SECONDS = 0.5  # a load that takes longer shows its progress
+
+
+def load_model(path: Path | None, threads: int | None, target: str | None) -> bitnet.Model:
+    """`bitnet.load` that shows its progress where somebody watches stderr."""
+    if not sys.stderr.isatty():
+        return bitnet.load(path, threads=threads, target=target)
+    start = time.perf_counter()
+
+    def show(share: float) -> None:
+        if time.perf_counter() - start > _QUIET_SECONDS:
+            typer.echo(f"\rloading {share:4.0%}", nl=False, err=True)
+
+    try:
+        return bitnet.load(path, threads=threads, target=target, progress=show)
+    finally:
+        typer.echo("\r" + " " * len("loading 100%") + "\r", nl=False, err=True)

@@ -1,0 +1,77 @@
+"""`bitnet run`: continue a prompt."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from bitnet import Timings
+from bitnet.cli import options
+from bitnet.cli.options import DEFAULTS
+
+
+def run(
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="Text to continue; without it, standard input up to its last line break.",
+            show_default=False,
+        ),
+    ] = None,
+    model: options.ModelPath = None,
+    max_new_tokens: options.MaxNewTokens = DEFAULTS.max_new_tokens,
+    temperature: options.Temperature = DEFAULTS.temperature,
+    top_k: options.TopK = DEFAULTS.top_k,
+    top_p: options.TopP = DEFAULTS.top_p,
+    seed: options.Seed = None,
+    threads: options.Threads = None,
+    target: options.TargetName = None,
+) -> None:
+    """Continue a prompt.
+
+    The new text goes to stdout as it comes, without the prompt; timings go to stderr.
+    """
+    if prompt is None:
+        prompt = read_prompt()
+    start = time.perf_counter()
+    with options.load_model(model, threads, target) as loaded:
+        load_s = time.perf_counter() - start
+        generation = loaded.start(
+            loaded.tokenizer.encode(prompt, add_bos=loaded.tokenizer.add_bos),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+        )
+        for piece in generation:
+            write(piece)
+        write("\n")
+        typer.echo(describe(load_s, generation.timings), err=True)
+
+
+def read_prompt() -> str:
+    """The prompt from a pipe or file on stdin, without the line break that ends it."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise typer.BadParameter("give one with -p, or on standard input", param_hint="prompt")
+    return sys.stdin.read().removesuffix("\n")
+
+
+def write(text: str) -> None:
+    """Print at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def describe(load_s: float, timings: Timings) -> str:
+    """The timings in one line."""
+    return (
+        f"load {load_s:.2f} s · first token {timings.time_to_first_token_s:.3f} s · "
+        f"prompt {timings.prompt_tokens} tokens, {timings.prefill_tokens_per_s:.0f}/s · "
+        f"new {timings.completion_tokens} tokens, {timings.decode_tokens_per_s:.0f}/s"
+    )

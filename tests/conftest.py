@@ -1,0 +1,20 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the other programs on the machine than about ours.
+settings.register_profile("bitnet", settings(), deadline=None)
+settings.load_profile("bitnet")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled code beside pytest's own cache: out of the user's, and there the next time."""
+    cache = getattr(config, "cache", None)  # its plugin can be switched off
+    if cache is not None:
+        folder = cache.mkdir("bitnet-objects")
+        os.environ.setdefault("BITNET_CACHE_DIR", str(folder))

@@ -1,0 +1,171 @@
+"""Small models with random weights and odd shapes, and their logits by the numpy reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from bitnet.codegen import Target
+from bitnet.kernels.attention import KVKind
+from bitnet.kernels.head import Kind
+from bitnet.models.spec import ModelSpec
+from bitnet.models.tensors import DenseTensor
+from bitnet.program import Plan, Program
+from bitnet.program.reference import logits_reference
+from bitnet.program.step import Chunk, KVSequence, Stepper
+from bitnet.program.weights import Weights
+from bitnet.program.workers import Workers
+
+Array = np.ndarray
+
+VOCAB = 77
+LENGTH = 70  # tokens of a prompt: past two blocks of positions and one page
+N_POSITIONS = 128
+MAX_TOKENS = 80
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A TernaryTensor in memory."""
+
+    name: str
+    scale: float
+    data: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.data.shape
+        return rows, columns
+
+    def codes(self, start: int, stop: int) -> Array:
+        return self.data[start:stop]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An architecture with the number formats of its tables and its KV cache."""
+
+    spec: ModelSpec
+    embedding: Kind
+    head: Kind
+    kv: KVKind
+
+    @property
+    def tensors(self) -> RandomTensors:
+        return random_tensors(self)
+
+    def plan(self, page_size: int = 64) -> Plan:
+        return Plan(self.spec, self.embedding, self.head, self.kv, page_size)
+
+
+class RandomTensors:
+    """Tensors of a case, the same on every run."""
+
+    def __init__(self, case: Case) -> None:
+        rng = np.random.default_rng(11)
+        self._ternary = {
+            name: Codes(
+                name, float(np.float32(rng.uniform(0.01, 0.1))), rng.integers(0, 3, shape, np.uint8)
+            )
+            for name, shape in case.spec.ternary_shapes().items()
+        }
+        self._dense = {}
+        for name, shape in case.spec.dense_shapes().items():
+            values = rng.standard_normal(shape).astype(np.float32) * np.float32(0.5)
+            kind: Kind = "f32"
+            if len(shape) == 2:
+                kind = case.head if name == "output.weight" else case.embedding
+            else:
+                values += 1
+            self._dense[name] = DenseTensor(name, stored_as(values, kind), kind)
+
+    def ternary(self, name: str) -> Codes:
+        return self._ternary[name]
+
+    def dense(self, name: str) -> DenseTensor:
+        return self._dense[name]
+
+
+def stored_as(values: Array, kind: Kind) -> Array:
+    """f32 numbers in a stored format; bf16 as the bits, cut off."""
+    if kind == "bf16":
+        return (values.view(np.uint32) >> 16).astype(np.uint16)
+    return values.astype(np.float16 if kind == "f16" else np.float32)
+
+
+random_tensors = cache(RandomTensors)
+
+
+def spec(
+    architecture: str = "bitnet-b1.58",
+    *,
+    n_layers: int = 3,
+    activation: str = "relu2",
+    sub_norms: bool = True,
+    tied_head: bool = True,
+    rope_pairing: str = "halves",
+) -> ModelSpec:
+    """Nothing here is a multiple of a vector, and two query heads share a kv head."""
+    return ModelSpec(
+        architecture=architecture,
+        n_layers=n_layers,
+        hidden_size=72,
+        ffn_size=100,
+        n_heads=4,
+        n_kv_heads=2,
+        head_dim=20,
+        vocab_size=VOCAB,
+        context_length=512,
+        rms_norm_eps=1e-5,
+        rope_theta=10000.0,
+        rope_pairing=rope_pairing,
+        activation=activation,
+        sub_norms=sub_norms,
+        tied_head=tied_head,
+    )
+
+
+LLAMA = spec(
+    "llama", activation="silu", sub_norms=False, tied_head=False, rope_pairing="interleaved"
+)
+CASES = {
+    "bitnet-b1.58": Case(spec(), "f16", "f16", "f16"),
+    "bitnet": Case(spec("bitnet", activation="silu"), "bf16", "bf16", "f32"),
+    "llama": Case(LLAMA, "f32", "bf16", "f16"),
+}
+
+
+def prompt(seed: int = 0) -> list[int]:
+    return np.random.default_rng(seed).integers(0, VOCAB, LENGTH).tolist()
+
+
+@cache
+def reference(case: Case, length: int = LENGTH) -> Array:
+    """Logits of the first tokens of `prompt()`."""
+    return logits_reference(case.spec, case.tensors, np.array(prompt()[:length]), case.kv)
+
+
+@cache
+def program(case: Case, target: Target, *, checked: bool = False, page_size: int = 64) -> Program:
+    return Program(case.plan(page_size), target, checked=checked)
+
+
+def stepper(
+    case: Case, target: Target, *, threads: int = 1, checked: bool = False, page_size: int = 64
+) -> Stepper:
+    compiled = program(case, target, checked=checked, page_size=page_size)
+    weights = Weights(compiled, case.tensors, N_POSITIONS)
+    return Stepper(compiled, weights, Workers(threads), MAX_TOKENS)
+
+
+def all_logits(
+    steps: Stepper, tokens: Sequence[int], chunk: int, sequence: KVSequence | None = None
+) -> Array:
+    """Logits of every token of a new sequence, fed `chunk` tokens at a time."""
+    sequence = sequence or KVSequence()
+    parts = [tokens[i : i + chunk] for i in range(0, len(tokens), chunk)]
+    logits = [steps.step([Chunk(sequence, part, range(len(part)))]) for part in parts]
+    return np.concatenate(logits)
