@@ -23,6 +23,8 @@ from bitnet.errors import CompileError
 
 log = logging.getLogger("bitnet.codegen")
 
+# Part of the cache key: raise it when the way from IR to object code changes.
+_RECIPE = "1"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _library_numbers = itertools.count()
 
@@ -120,7 +122,7 @@ def _initialize(target: Target) -> None:
 def _cache_key(target: Target, source: str) -> str:
     digest = hashlib.sha256()
     llvm_version = ".".join(map(str, llvm.llvm_version_info))
-    made_from = (llvmlite.__version__, llvm_version, target.triple, target.cpu)
+    made_from = (_RECIPE, llvmlite.__version__, llvm_version, target.triple, target.cpu)
     for text in (*made_from, target.feature_string, source):
         digest.update(text.encode())
         digest.update(b"\0")

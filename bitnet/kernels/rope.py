@@ -61,8 +61,8 @@ def rope_reference(x: F32, cos: F32, sin: F32, pairing: Pairing) -> F32:
 def rope_tables(n_positions: int, head_dim: int, theta: float) -> tuple[F32, F32]:
     """cos and sin of position * theta**(-2i/head_dim): two arrays (n_positions, head_dim / 2).
 
-    The angle is rounded to f32 where transformers rounds it. cos and sin are computed from
-    additions and multiplications only, so that every machine gets the same table.
+    The powers and the angles are rounded to f32 where transformers rounds them. cos and sin are
+    computed from additions and multiplications only, so that every machine gets the same table.
     """
     exponents = (np.arange(0, head_dim, 2) / np.float32(head_dim)).astype(np.float32)
     powers = np.array([theta ** float(e) for e in exponents]).astype(np.float32)

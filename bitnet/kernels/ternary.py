@@ -28,6 +28,9 @@ TILE_BYTES = 64
 GROUP_TILES = 4
 GROUP_ROWS = GROUP_TILES * TILE
 
+# One token's accumulators hold sums of 2 * 64 * 127: beyond this they could overflow 32 bits.
+MAX_COLUMNS = 2**19
+
 i32x16 = t.vec(t.i32, 16)
 i8x64 = t.vec(t.i8, 64)
 

@@ -8,6 +8,7 @@ from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.attention import BLOCK, KVKind, KVLayout
 from bitnet.kernels.head import Kind
 from bitnet.kernels.numerics import padded
+from bitnet.kernels.ternary import MAX_COLUMNS
 from bitnet.models.spec import ModelSpec
 
 
@@ -31,6 +32,10 @@ class Plan:
         if self.page_size <= 0 or self.page_size % BLOCK:
             raise InvalidArgumentError(
                 f"page_size must be a positive multiple of {BLOCK}, not {self.page_size}"
+            )
+        if self.widest > MAX_COLUMNS:
+            raise InvalidArgumentError(
+                f"a linear layer of {self.widest} inputs is wider than {MAX_COLUMNS}"
             )
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.codegen import types as t
+from bitnet.errors import InvalidArgumentError
 from bitnet.program.abi import SYNC_WORDS
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
@@ -92,9 +93,10 @@ class Stepper:
     def step(self, chunks: Seq[Chunk]) -> npt.NDArray[np.float32]:
         """Advance every chunk's sequence by its tokens; gives the wanted logits.
 
-        The result is (number of wanted tokens, vocab), chunk by chunk. Token ids and the total
-        number of tokens must have been checked.
+        The result is (number of wanted tokens, vocab), chunk by chunk. Raises
+        InvalidArgumentError for what the program has no memory for.
         """
+        self._check(chunks)
         batch, spec = self._batch, self.program.plan.spec
         for chunk in chunks:
             self._reserve(chunk.sequence, len(chunk.tokens))
@@ -121,6 +123,17 @@ class Stepper:
         """Forget a sequence and take back its pages."""
         self.pages.give_back(sequence.pages)
         sequence.pages, sequence.length = [], 0
+
+    def _check(self, chunks: Seq[Chunk]) -> None:
+        n_tokens = sum(len(chunk.tokens) for chunk in chunks)
+        if not 1 <= n_tokens <= self.max_tokens:
+            raise InvalidArgumentError(f"a step takes 1..{self.max_tokens} tokens, not {n_tokens}")
+        vocab, n_positions = self.program.plan.spec.vocab_size, self.weights.struct.n_positions
+        for chunk in chunks:
+            if min(chunk.tokens) < 0 or max(chunk.tokens) >= vocab:
+                raise InvalidArgumentError(f"a token id is outside the vocabulary of {vocab}")
+            if chunk.sequence.length + len(chunk.tokens) > n_positions:
+                raise InvalidArgumentError(f"a sequence is longer than {n_positions} positions")
 
     def _reserve(self, sequence: KVSequence, n_tokens: int) -> None:
         while len(sequence.pages) * self.pages.size < sequence.length + n_tokens:

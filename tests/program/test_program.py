@@ -90,9 +90,34 @@ def test_tables_may_lie_anywhere_in_a_file() -> None:
     assert_same_bits(all_logits(steps, prompt()[:9], 9), reference(CASE)[:9].copy())
 
 
+@pytest.mark.parametrize("tokens", [[VOCAB], [-1], [], [1] * (MAX_TOKENS + 1)])
+def test_a_step_refuses_what_it_has_no_memory_for(tokens: list[int]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        stepper(CASE, find_target()).step([Chunk(KVSequence(), tokens, range(0))])
+
+
+def test_a_step_refuses_positions_past_the_tables() -> None:
+    steps, sequence = stepper(CASE, find_target()), KVSequence()
+    all_logits(steps, [1] * N_POSITIONS, MAX_TOKENS, sequence)
+    with pytest.raises(InvalidArgumentError, match="positions"):
+        steps.step([Chunk(sequence, [1], range(1))])
+
+
+def test_a_layer_too_wide_for_its_sums_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="wider"):
+        Plan(replace(CASE.spec, ffn_size=2**19 + 1))
+
+
 # -- checked mode --------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def unchecked_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let steps through that the stepper would refuse before they reach compiled code."""
+    monkeypatch.setattr(Stepper, "_check", lambda *_: None)
+
+
+@pytest.mark.usefixtures("unchecked_steps")
 @pytest.mark.parametrize("token", [VOCAB, -1, 2**31 - 1])
 def test_checked_mode_turns_a_wrong_token_into_an_error(token: int) -> None:
     steps = stepper(CASE, find_target(), checked=True, threads=2)
@@ -101,6 +126,7 @@ def test_checked_mode_turns_a_wrong_token_into_an_error(token: int) -> None:
     assert_same_bits(all_logits(steps, prompt()[:9], 4), reference(CASE)[:9].copy())
 
 
+@pytest.mark.usefixtures("unchecked_steps")
 def test_checked_mode_turns_a_position_past_the_tables_into_an_error() -> None:
     steps = stepper(CASE, find_target(), checked=True)
     sequence = KVSequence()
