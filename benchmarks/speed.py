@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -24,7 +25,6 @@ import bitnet
 from bitnet.codegen import Buffer, Function, Module, Target, find_target, jit
 from bitnet.codegen import types as t
 from bitnet.program.memory import address, allocate, ffi
-from bitnet.program.workers import Workers
 
 _READ_BYTES = 1 << 28
 _DOT_ROUNDS = 20_000_000
@@ -112,19 +112,20 @@ def machine_limits(target: Target, threads: int) -> tuple[float, float]:
         part[:] = 1
     out = [allocate(64, np.uint8) for _ in range(threads)]
     rounds = _DOT_ROUNDS if target.name.startswith("avx") else _DOT_ROUNDS // 20
-    workers = Workers(threads)
-    seconds = _best(lambda i: read(address(data[i]), _READ_BYTES, address(out[i])), workers)
-    bandwidth = threads * _READ_BYTES / seconds
-    seconds = _best(lambda i: dots(rounds, address(out[i])), workers)
-    workers.close()
+    with ThreadPoolExecutor(threads) as pool:
+        seconds = _best(
+            lambda i: read(address(data[i]), _READ_BYTES, address(out[i])), pool, threads
+        )
+        bandwidth = threads * _READ_BYTES / seconds
+        seconds = _best(lambda i: dots(rounds, address(out[i])), pool, threads)
     return bandwidth, threads * rounds * _ACCUMULATORS * 64 / seconds
 
 
-def _best(work: Callable[[int], None], workers: Workers) -> float:
+def _best(work: Callable[[int], None], pool: ThreadPoolExecutor, threads: int) -> float:
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        workers.run(work)
+        list(pool.map(work, range(threads)))
         times.append(time.perf_counter() - start)
     return min(times)
 

@@ -100,22 +100,17 @@ class Buffer:
     def __setitem__(self, index: Dim, value: Value) -> None:
         self.store(index, value)
 
-    def atomic_add(self, index: int, amount: int) -> Value:
+    def atomic_add(self, index: Dim, amount: Value) -> Value:
         """Add to an element as one atomic step; gives the value before."""
+        self._in_bounds(index, 1)
         b = self.k.builder
-        old = b.atomic_rmw(
-            "add", self._address(index).ir, make_constant(self.element, amount), "acq_rel"
-        )
-        return Value(b, old)
+        return Value(b, b.atomic_rmw("add", self._address(index).ir, amount.ir, "acq_rel"))
 
-    def atomic_load(self, index: int) -> Value:
+    def atomic_load(self, index: Dim) -> Value:
+        self._in_bounds(index, 1)
         b = self.k.builder
         address = self._address(index).ir
         return Value(b, b.load_atomic(address, "acquire", t.size(self.element), typ=self.element))
-
-    def atomic_store(self, index: int, value: Value) -> None:
-        # An exchange, because llvmlite's store_atomic does not take opaque pointers.
-        self.k.builder.atomic_rmw("xchg", self._address(index).ir, value.ir, "acq_rel")
 
     # -- inside -----------------------------------------------------------------------------
 

@@ -1,6 +1,9 @@
 """The structs that the compiled program and its callers share, declared once.
 
-    forward(model *, batch *, thread, n_threads)   every thread of the team calls it
+    forward(model *, batch *)   every thread of the team calls it
+
+A batch is used for one step and not changed afterwards: a thread may still walk through it when
+the others are done with it.
 
 Rows are padded with zeros to the widths in `Plan`. The scratch buffers of the batch hold
 `max_tokens` rows each. A KV page holds a run of positions of one sequence for all layers, one
@@ -65,13 +68,13 @@ BATCH = Struct(
         ("q_scale", "ptr"),  # f32
         ("q_total", "ptr"),  # i32
         ("qkv", "ptr"),  # f32[qkv]
-        ("sync", "ptr"),  # i64[SYNC_WORDS], zero before the first call
+        ("sync", "ptr"),  # i64[phases][SYNC_WORDS], zero at first; see `team`
         ("yield_thread", "ptr"),  # int (*)(void): give the core away, called in long waits
     ),
 )
 
-# Words of `sync`, a cache line apart.
-SYNC_ARRIVED, SYNC_GENERATION, SYNC_NEXT_ITEM = 0, 16, 32
-SYNC_WORDS = 48
+# Words of a phase's counters, a cache line apart.
+SYNC_NEXT_ITEM, SYNC_DONE = 0, 8
+SYNC_WORDS = 16
 
 CDEF = LAYER.cdef + MODEL.cdef + BATCH.cdef

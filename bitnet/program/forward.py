@@ -34,13 +34,18 @@ HEAD_ROWS = 64  # rows of the output head per work item
 Store = Callable[[Value, Value, list[Value]], None]
 
 
+def n_phases(plan: Plan) -> int:
+    """How many phases a step has: the embedding, ten a layer, the last norm and the head."""
+    return 1 + 10 * plan.spec.n_layers + 2
+
+
 def add_forward(module: Module, plan: Plan) -> None:
-    """Add forward(model, batch, thread, n_threads) to the module."""
+    """Add forward(model, batch) to the module."""
 
     def body(k: Function) -> None:
         _Forward(k, plan).write()
 
-    module.function("forward", [t.ptr, t.ptr, t.i64, t.i64], body, exported=True)
+    module.function("forward", [t.ptr, t.ptr], body, exported=True)
 
 
 class _Forward:
@@ -50,7 +55,7 @@ class _Forward:
         self.spec = plan.spec
         self.model = MODEL.at(k, k.args[0])
         self.batch = BATCH.at(k, k.args[1])
-        self.team = Team(k, self.batch, k.args[3])
+        self.team = Team(k, self.batch, n_phases(plan))
         self.n_tokens = self.batch["n_tokens"]
         self.positions = self.batch.buffer("positions", t.i32, self.n_tokens)
 

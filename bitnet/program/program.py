@@ -18,7 +18,7 @@ from bitnet.program.memory import address, ffi
 from bitnet.program.plan import Plan
 
 _SIGNATURES = {
-    "forward": "void (*)(bn_model *, bn_batch *, int64_t, int64_t)",
+    "forward": "void (*)(bn_model *, bn_batch *)",
     "penalize": "void (*)(void *, int64_t, void *, void *, int64_t, float, float, float)",
     "argmax": "int64_t (*)(void *, int64_t)",
     "sample": "int64_t (*)(void *, int64_t, float, int64_t, float, float, double, void *)",
@@ -63,9 +63,12 @@ class Program:
             (ctypes.c_int64 * 2).from_address(self._library.address(VIOLATION)) if checked else None
         )
 
-    def forward(self, model: Any, batch: Any, thread: int, n_threads: int) -> None:
-        """One thread's share of a step; see `bitnet.program.abi`. Bounds are not yet checked."""
-        self._functions["forward"](model, batch, thread, n_threads)
+    def forward(self, model: Any, batch: Any) -> None:
+        """Take part in a step until it is done; see `bitnet.program.abi`.
+
+        Other threads may do the same. Bounds are not yet checked.
+        """
+        self._functions["forward"](model, batch)
 
     def pack(self, codes: npt.NDArray[np.uint8], packed: npt.NDArray[np.uint8]) -> None:
         """Pack codes (rows, columns), both multiples of 64, into the ternary layout."""

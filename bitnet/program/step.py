@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bitnet.codegen import types as t
 from bitnet.errors import InvalidArgumentError
 from bitnet.program.abi import SYNC_WORDS
+from bitnet.program.forward import n_phases
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
 from bitnet.program.weights import Weights
@@ -62,6 +63,14 @@ class Chunk:
     """Indices into `tokens`."""
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A batch and the arrays it points at, alive as long as a thread may look at them."""
+
+    batch: Any
+    arrays: dict[str, npt.NDArray[Any]]
+
+
 class Stepper:
     """Runs steps of at most `max_tokens` tokens on a team of threads."""
 
@@ -82,13 +91,10 @@ class Stepper:
             "q_scale": allocate(n, np.float32, zero=True),
             "q_total": allocate(n, np.int32, zero=True),
             "qkv": allocate(n * plan.qkv, np.float32, zero=True),
-            "sync": allocate(SYNC_WORDS, np.int64, zero=True),
         }
-        self._batch = ffi.new(
-            "bn_batch *", {name: address(array) for name, array in self._scratch.items()}
-        )
-        self._batch.max_tokens = max_tokens
-        self._batch.yield_thread = ffi.cast("void *", yield_function())
+        self._common = {name: address(array) for name, array in self._scratch.items()}
+        self._common["max_tokens"] = max_tokens
+        self._common["yield_thread"] = ffi.cast("void *", yield_function())
 
     def step(self, chunks: Seq[Chunk]) -> npt.NDArray[np.float32]:
         """Advance every chunk's sequence by its tokens; gives the wanted logits.
@@ -97,19 +103,22 @@ class Stepper:
         InvalidArgumentError for what the program has no memory for.
         """
         self._check(chunks)
-        batch, spec = self._batch, self.program.plan.spec
+        plan = self.program.plan
         for chunk in chunks:
             self._reserve(chunk.sequence, len(chunk.tokens))
         arrays = _describe(chunks)
         n_logits = len(arrays["logit_tokens"])
-        logits = np.empty((n_logits, spec.vocab_size), np.float32)
+        logits = np.empty((n_logits, plan.spec.vocab_size), np.float32)
+        arrays["logits"] = logits
+        arrays["sync"] = allocate(n_phases(plan) * SYNC_WORDS, np.int64, zero=True)
+        batch = ffi.new("bn_batch *", self._common)
         batch.n_tokens, batch.n_logits = len(arrays["tokens"]), n_logits
         batch.n_sequences, batch.pages_per_sequence = arrays["page_table"].shape
         for name, array in arrays.items():
             setattr(batch, name, address(array))
-        batch.logits = address(logits)
-        model, n_threads = self.weights.struct, self.workers.n
-        self.workers.run(lambda i: self.program.forward(model, batch, i, n_threads))
+
+        step = _Step(batch, arrays)
+        self.workers.run(lambda: self.program.forward(self.weights.struct, step.batch))
         self.program.check_bounds()
         for chunk in chunks:
             chunk.sequence.length += len(chunk.tokens)

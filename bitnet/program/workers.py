@@ -15,8 +15,9 @@ from bitnet.errors import InvalidArgumentError
 
 MAX_THREADS = 1024
 
-Work: TypeAlias = "Callable[[int], None]"
-_Job: TypeAlias = "tuple[Work, threading.Lock]"
+_BACKLOG = 2  # a thread that lags by more jobs than this is left out
+
+Work: TypeAlias = "Callable[[], None]"
 
 
 def default_threads() -> int:
@@ -39,95 +40,49 @@ def yield_function() -> int:
 
 
 class Workers:
-    """`n` threads that run a function together; it must not raise.
+    """`n` threads for work that any number of threads can do together: the caller's and others.
 
-    With one thread that is the caller's. With more, the first of the team's own threads starts
-    and joins the others: a Ctrl-C reaches the caller's thread alone, and must not leave half a
-    team waiting inside the program for the other half.
+    Such work is a function that shares out its items among all who call it, and returns when all
+    are done. Nobody has to come, and who comes late finds nothing to do.
     """
 
     def __init__(self, n: int) -> None:
         if not 1 <= n <= MAX_THREADS:
             raise InvalidArgumentError(f"threads must be in 1..{MAX_THREADS}, not {n}")
         self.n = n
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        if n > 1:
-            args = (n, self._jobs)
-            threading.Thread(target=_lead, args=args, name="bitnet-worker-0", daemon=True).start()
+        self._queues: list[SimpleQueue[Work | None]] = [SimpleQueue() for _ in range(n - 1)]
+        for i, queue in enumerate(self._queues, 1):
+            name = f"bitnet-worker-{i}"
+            threading.Thread(target=_serve, args=(queue,), name=name, daemon=True).start()
 
     def run(self, work: Work) -> None:
-        """Call work(0), ..., work(n - 1), each on its own thread, and wait for all of them."""
-        if self.n == 1:
-            work(0)
-            return
+        """Do `work` here, with the help of the other threads."""
         try:
-            self._submit(work)
+            for queue in self._queues:
+                if queue.qsize() < _BACKLOG:
+                    queue.put(work)
+            work()
         except BaseException:
-            self._drain()
+            # A Ctrl-C before the work was done here: others may be in the middle of it.
+            _finish(work)
             raise
 
     def close(self) -> None:
         """End the threads."""
-        self._jobs.put(None)
-
-    def _submit(self, work: Work) -> None:
-        done = _taken()
-        self._jobs.put((work, done))
-        done.acquire()
-
-    def _drain(self) -> None:
-        """Wait until an interrupted job, which may or may not have been queued, is over."""
-        while True:
-            try:
-                self._submit(lambda _: None)
-            except KeyboardInterrupt:
-                continue
-            return
+        for queue in self._queues:
+            queue.put(None)
 
 
-def _lead(n: int, jobs: SimpleQueue[_Job | None]) -> None:
-    """The first thread of a team: start the others for each job, take part, join them."""
-    followers = [_Follower(i) for i in range(1, n)]
-    while (job := jobs.get()) is not None:
-        work, done = job
-        for follower in followers:
-            follower.start(work)
-        work(0)
-        for follower in followers:
-            follower.done.acquire()
-        done.release()
-        del job, work  # what a job holds on to must not wait for the next one
-    for follower in followers:
-        follower.start(None)
+def _serve(queue: SimpleQueue[Work | None]) -> None:
+    while (work := queue.get()) is not None:
+        work()
+        del work  # what it holds on to must not wait for the next one
 
 
-class _Follower:
-    """A thread that sleeps until it is given work."""
-
-    def __init__(self, index: int) -> None:
-        self.done = _taken()
-        self._index = index
-        self._started = _taken()
-        self._work: Work | None = None
-        name = f"bitnet-worker-{index}"
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
-
-    def start(self, work: Work | None) -> None:
-        """Run `work`, or end the thread."""
-        self._work = work
-        self._started.release()
-
-    def _serve(self) -> None:
-        while True:
-            self._started.acquire()
-            if self._work is None:
-                return
-            self._work(self._index)
-            self._work = None
-            self.done.release()
-
-
-def _taken() -> threading.Lock:
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
+def _finish(work: Work) -> None:
+    while True:
+        try:
+            work()
+        except KeyboardInterrupt:
+            continue
+        return

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import _thread
 import threading
 import time
 
@@ -11,51 +10,96 @@ from bitnet.program import workers as workers_module
 from bitnet.program.workers import Workers, default_threads, yield_function
 
 
+class Items:
+    """Work that many threads can share: each item is taken once, and all wait for the last."""
+
+    def __init__(self, n: int) -> None:
+        self.done: list[tuple[int, int]] = []
+        self._left = iter(range(n))
+        self._n = n
+        self._all_done = threading.Event()
+
+    def __call__(self) -> None:
+        for item in self._left:
+            self.do(item)
+            self.done.append((item, threading.get_ident()))
+            if len(self.done) == self._n:
+                self._all_done.set()
+        self._all_done.wait(timeout=60)
+
+    def do(self, item: int) -> None:
+        time.sleep(0.001)
+
+
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_every_index_runs_once_on_a_thread_of_its_own(n: int) -> None:
+def test_every_item_is_done_once_when_a_run_returns(n: int) -> None:
     workers = Workers(n)
     for _ in range(20):
-        seen: list[tuple[int, int]] = []
-        together = threading.Barrier(n)
-
-        def work(
-            i: int,
-            seen: list[tuple[int, int]] = seen,
-            together: threading.Barrier = together,
-        ) -> None:
-            together.wait(timeout=60)  # passes only if all run at the same time
-            seen.append((i, threading.get_ident()))
-
-        workers.run(work)
-        assert sorted(i for i, _ in seen) == list(range(n))
-        assert len({thread for _, thread in seen}) == n
+        items = Items(50)
+        workers.run(items)
+        assert sorted(item for item, _ in items.done) == list(range(50))
     workers.close()
 
 
-def test_an_interrupt_comes_through_only_after_the_whole_team_is_done() -> None:
+def test_other_threads_take_a_share() -> None:
     workers = Workers(3)
-    finished: list[int] = []
+    helpers = set()
+    deadline = time.monotonic() + 60
+    while len(helpers) < 3:  # who comes late finds nothing to do, so it may take a few runs
+        assert time.monotonic() < deadline
+        items = Items(50)
+        workers.run(items)
+        helpers |= {thread for _, thread in items.done}
+    workers.close()
 
-    def work(i: int) -> None:
-        if i == 1:
-            _thread.interrupt_main()
-        time.sleep(0.1)
-        finished.append(i)
 
+def test_a_thread_that_is_held_up_does_not_hold_up_a_run() -> None:
+    workers = Workers(2)
+    caller = threading.get_ident()
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold_the_other() -> None:
+        if threading.get_ident() != caller:
+            held.set()
+            go_on.wait(timeout=60)
+
+    workers.run(hold_the_other)
+    assert held.wait(timeout=60)
+    for _ in range(10):
+        items = Items(5)
+        workers.run(items)
+        assert len(items.done) == 5
+        assert {thread for _, thread in items.done} == {caller}
+    go_on.set()
+    workers.close()
+
+
+def test_an_interrupt_comes_through_only_when_the_work_is_done() -> None:
+    class Interrupted:
+        """A queue that Ctrl-C hits, when another thread has already started."""
+
+        def qsize(self) -> int:
+            return 0
+
+        def put(self, _: object) -> None:
+            raise KeyboardInterrupt
+
+    workers = Workers(2)
+    workers._queues.append(Interrupted())
+    items = Items(30)
     with pytest.raises(KeyboardInterrupt):
-        workers.run(work)
-    assert sorted(finished) == [0, 1, 2]
-    workers.run(finished.append)
-    assert sorted(finished) == [0, 0, 1, 1, 2, 2]
+        workers.run(items)
+    assert sorted(item for item, _ in items.done) == list(range(30))
+    workers._queues.pop()
     workers.close()
 
 
 def test_closing_ends_the_threads() -> None:
     before = set(threading.enumerate())
     workers = Workers(4)
-    workers.run(lambda _: None)
+    workers.run(lambda: None)
     team = set(threading.enumerate()) - before
-    assert len(team) == 4
+    assert len(team) == 3
     workers.close()
     for thread in team:
         thread.join(timeout=60)
