@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from compat_tests.programs import CC, PROGRAMS, ROOT, WARNINGS, Compile, Run
-from compat_tests.tiny_model import write_tiny_model
+from tests.tiny_model import write_tiny_model
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from compat_tests.programs import CC, ROOT, Run
-from compat_tests.tiny_model import CONTEXT, TEXT
+from tests.tiny_model import CONTEXT, TEXT
 
 STORY_TOKENS = 80  # as in examples/c/hello.c
 

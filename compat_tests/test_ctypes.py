@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from compat_tests.tiny_model import TEXT
+from tests.tiny_model import TEXT
 
 
 @pytest.fixture(scope="module")
