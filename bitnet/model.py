@@ -157,7 +157,7 @@ class Model:
         """
         return self._complete(self._prompt_ids(prompt), options)
 
-    def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Iterator[str]:
+    def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Generation:
         """Like `generate`, but gives the text piece by piece, in whole characters."""
         return self.start(self._prompt_ids(prompt), **options)
 
@@ -168,7 +168,7 @@ class Model:
         """
         return self._complete(self.tokenizer.encode_chat(messages), options)
 
-    def stream_chat(self, messages: Messages, **options: Unpack[Options]) -> Iterator[str]:
+    def stream_chat(self, messages: Messages, **options: Unpack[Options]) -> Generation:
         """Like `chat`, but gives the answer piece by piece, in whole characters."""
         return self.start(self.tokenizer.encode_chat(messages), **options)
 

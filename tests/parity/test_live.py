@@ -20,9 +20,9 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def random_models() -> Any:
-    """The module that makes them; imported late, for it needs the extra `torch`."""
+    """The module that makes them; imported late, for it needs torch."""
     for name in ("torch", "transformers"):
-        pytest.importorskip(name, reason=f"{name} is not installed (extra `torch`)")
+        pytest.importorskip(name, reason=f"{name} is not installed, see training/requirements.txt")
     from tests.parity import random_models
 
     return random_models
