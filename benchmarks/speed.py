@@ -146,12 +146,14 @@ def _read(k: Function) -> None:
 
 def _dots(k: Function) -> None:
     """dots(n, out): n rounds of dot products that touch no memory."""
-    acc = [k.var(t.vec(t.i32, 16)) for _ in range(_ACCUMULATORS)]
-    ones = k.const(t.vec(t.i8, 64), 1)
+    # Codes and starts that LLVM cannot know or merge, or it would simplify the products.
+    codes = Buffer(k, k.args[1], t.i8, 64, "out").load(0, 64) & 3
+    start = k.iota(t.vec(t.i32, 16))
+    acc = [k.var(start.type, start + (i + 1)) for i in range(_ACCUMULATORS)]
     with k.loop(0, k.args[0]):
         for total in acc:
             # The accumulator is also an operand, or LLVM would fold the loop away.
-            total.set(k.target.dot4(k, total.get(), ones, total.get().bitcast(ones.type)))
+            total.set(k.target.dot4(k, total.get(), codes, total.get().bitcast(codes.type)))
     result = acc[0].get()
     for total in acc[1:]:
         result = result + total.get()

@@ -1,7 +1,7 @@
 """Settings from the environment, each read in one place.
 
 BITNET_TARGET      compile for this target instead of the best one
-BITNET_THREADS     number of threads instead of one per core
+BITNET_THREADS     number of threads instead of one per core (fewer for small models)
 BITNET_CACHE_DIR   where compiled objects are kept
 BITNET_DEBUG       comma-separated: `ir`, `asm` print that stage to stderr, `checked` turns
                    bounds checks on

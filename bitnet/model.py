@@ -83,7 +83,7 @@ def load(
 
     path: a GGUF file or a Hugging Face folder; None is the bundled model.
     target: what to compile for ("avx512", "avx2", ...); None is the best this CPU runs.
-    threads: how many threads work together; None is one per core.
+    threads: how many threads work together; None is one per core, fewer for small models.
     context: positions a sequence may have; None is the model's own, at most 4096.
     kv: number format of the key/value cache, "f16" or "f32".
     progress: called with the share of the weights that is loaded, 0 to 1.
@@ -121,7 +121,7 @@ class Model:
         head = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
         program = Program(Plan(spec, embedding, head, kv), find_target(target))
         weights = Weights(program, checkpoint, self.context, progress)
-        workers = Workers(default_threads() if threads is None else threads)
+        workers = Workers(default_threads(checkpoint.size_bytes) if threads is None else threads)
         stepper = Stepper(program, weights, workers, min(_STEP_TOKENS, self.context))
         self._checkpoint = checkpoint
         self._engine = Engine(stepper, self.context)

@@ -19,7 +19,7 @@ from bitnet import BitNetError, config
 from bitnet.codegen import find_target, missing_features, target_names
 from bitnet.codegen.detect import host_features
 from bitnet.codegen.x86 import VARIANTS
-from bitnet.program.workers import default_threads
+from bitnet.program.workers import available_cores
 
 ABI_VERSION = 1  # BITNET_ABI_VERSION of bitnet.h
 LIBRARY_NAMES = {"win32": "bitnet.dll", "darwin": "libbitnet.dylib"}
@@ -82,7 +82,10 @@ def targets() -> list[str]:
 
 
 def threads() -> list[str]:
-    return [f"{default_threads()}" + (", by BITNET_THREADS" if config.threads() else "")]
+    chosen = config.threads()
+    if chosen:
+        return [f"{chosen}, by BITNET_THREADS"]
+    return [f"{available_cores()}, fewer for small models"]
 
 
 def cache() -> list[str]:

@@ -39,7 +39,10 @@ Seed = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(help="Threads to compute with; without it, one per core.", show_default=False),
+    typer.Option(
+        help="Threads to compute with; without it, one per core, fewer for small models.",
+        show_default=False,
+    ),
 ]
 TargetName = Annotated[
     str | None,

@@ -14,20 +14,26 @@ from bitnet import config
 from bitnet.errors import InvalidArgumentError
 
 MAX_THREADS = 1024
+_BYTES_PER_THREAD = 8_000_000
 
 _BACKLOG = 2  # a thread that lags by more jobs than this is left out
 
 Work: TypeAlias = "Callable[[], None]"
 
 
-def default_threads() -> int:
-    """BITNET_THREADS, else one thread for each core this process may use."""
-    chosen = config.threads()
-    if chosen:
-        return chosen
+def available_cores() -> int:
+    """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def default_threads(model_bytes: int) -> int:
+    """BITNET_THREADS, else one thread per core, as long as each has enough of the model to do.
+
+    With less than about 8 MB a thread, waiting for each other costs more than it saves.
+    """
+    return config.threads() or max(1, min(available_cores(), model_bytes // _BYTES_PER_THREAD))
 
 
 def yield_function() -> int:

@@ -116,12 +116,16 @@ def test_the_default_number_of_threads_comes_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BITNET_THREADS", "3")
-    assert default_threads() == 3
+    assert default_threads(10**9) == default_threads(1) == 3
     monkeypatch.setenv("BITNET_THREADS", "many")
     with pytest.raises(InvalidArgumentError, match="BITNET_THREADS"):
-        default_threads()
-    monkeypatch.delenv("BITNET_THREADS")
-    assert default_threads() >= 1
+        default_threads(10**9)
+
+
+def test_small_models_get_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BITNET_THREADS", raising=False)
+    monkeypatch.setattr(workers_module, "available_cores", lambda: 4)
+    assert [default_threads(mb * 10**6) for mb in (0, 3, 8, 17, 24, 1000)] == [1, 1, 1, 2, 3, 4]
 
 
 def test_there_is_a_function_to_give_the_core_away() -> None:
