@@ -218,7 +218,7 @@ class Generation:
         self._request = engine.submit(prompt, params, tokenizer.eos_ids)
         self._taken = 0
         self._pieces = self._run()
-        self._finalizer = weakref.finalize(self, engine.finish, self._request)
+        self._finalizer = weakref.finalize(self, engine.drop, self._request)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -228,7 +228,8 @@ class Generation:
 
     def close(self) -> None:
         """End the generation now."""
-        self._finalizer()
+        self._finalizer.detach()
+        self._engine.finish(self._request)
 
     @property
     def token_ids(self) -> list[int]:
@@ -262,5 +263,7 @@ class Generation:
                 rest = self._stop.push(self._decoder.flush()) + self._stop.flush()
                 if rest:
                     yield rest
-        finally:
             self.close()
+        finally:
+            # An error, or the garbage collector, which may come while a step holds the lock.
+            self._finalizer()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -38,6 +39,7 @@ class Engine:
         self._sampler = Sampler(stepper.program)
         self._vocab_size = stepper.program.plan.spec.vocab_size
         self._requests: list[Request] = []
+        self._dropped: deque[Request] = deque()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -81,10 +83,11 @@ class Engine:
     def finish(self, request: Request) -> None:
         """Drop a request, finished or not, and free its memory."""
         with self._lock:
-            if request in self._requests:
-                self._requests.remove(request)
-                request.finish_reason = request.finish_reason or "cancelled"
-                self._stepper.release(request.sequence)
+            self._remove(request)
+
+    def drop(self, request: Request) -> None:
+        """Like `finish`, but later: for the garbage collector, which may run within a step."""
+        self._dropped.append(request)
 
     def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
         """Logits (len(tokens), vocab) of a sequence of its own, in one full forward pass."""
@@ -118,6 +121,8 @@ class Engine:
 
     def _step(self) -> None:
         """One step for all requests that have tokens to feed."""
+        while self._dropped:
+            self._remove(self._dropped.popleft())
         running = [r for r in self._requests if r.finish_reason is None and r.failure is None]
         plan = schedule(running, self._stepper.max_tokens)
         try:
@@ -159,6 +164,12 @@ class Engine:
                 raise InvalidArgumentError(
                     f"token id {token} is outside the vocabulary of {self._vocab_size}"
                 )
+
+    def _remove(self, request: Request) -> None:
+        if request in self._requests:
+            self._requests.remove(request)
+            request.finish_reason = request.finish_reason or "cancelled"
+            self._stepper.release(request.sequence)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import bitnet
+from bitnet.program.step import Chunk
 
 PROMPTS = [[1, 2, 3], [4] * 40, [5, 6], list(range(3, 90))]
 
@@ -210,3 +211,20 @@ def test_progress_runs_from_zero_to_one(tiny_model: Path) -> None:
 def test_a_missing_file_is_a_model_not_found_error(tmp_path: Path) -> None:
     with pytest.raises(bitnet.ModelNotFoundError):
         bitnet.load(tmp_path / "nothing.gguf")
+
+
+def test_a_generation_may_be_collected_in_the_middle_of_a_step(
+    model: bitnet.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped = [model.start(PROMPTS[3])]
+    next(dropped[0])
+    step = model._engine._stepper.step
+
+    def collecting_step(chunks: list[Chunk]) -> np.ndarray:
+        dropped.clear()
+        gc.collect()
+        return step(chunks)
+
+    monkeypatch.setattr(model._engine._stepper, "step", collecting_step)
+    assert greedy(model, PROMPTS[0], 3)
+    assert not model._engine._requests
