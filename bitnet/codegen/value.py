@@ -171,9 +171,6 @@ class Value:
         """Signed integer to float, rounded to nearest even."""
         return self._convert("sitofp", to)
 
-    def unsigned_to_float(self, to: t.Type) -> Value:
-        return self._convert("uitofp", to)
-
     def to_int(self, to: t.Type) -> Value:
         """Float to signed integer, cut towards zero; the value must fit."""
         return self._convert("fptosi", to)

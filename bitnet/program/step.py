@@ -30,10 +30,6 @@ class Pages:
         self._free: list[npt.NDArray[np.uint8]] = []
         self.n_allocated = 0
 
-    @property
-    def allocated_bytes(self) -> int:
-        return self.n_allocated * self._bytes
-
     def take(self) -> npt.NDArray[np.uint8]:
         if self._free:
             return self._free.pop()
