@@ -27,6 +27,8 @@ class Target:
     features: LLVM's names of the CPU features that the code may use beyond `cpu`.
     gemm_tiles, gemm_tokens: the block of results (tiles of 16 rows x tokens) that one pass of
     the ternary GEMM keeps in registers.
+    attention_queries, attention_sums: how many queries share a pass over keys and values, and
+    the f32x16 sums that it keeps in registers.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Target:
     features: tuple[str, ...] = ()
     gemm_tiles: int = 1
     gemm_tokens: int = 2
+    attention_queries: int = 1
+    attention_sums: int = 2
 
     @property
     def feature_string(self) -> str:

@@ -34,8 +34,8 @@ def make_target(name: str, triple: str, optional: tuple[str, ...]) -> Target:
     if name == "scalar":
         return ScalarX86(name, triple, cpu)
     if name == "avx512":
-        return X86(name, triple, cpu, optional, gemm_tiles=4, gemm_tokens=4)
-    return X86(name, triple, cpu, optional, gemm_tiles=1, gemm_tokens=4)
+        return X86(name, triple, cpu, optional, 4, 4, attention_queries=8, attention_sums=16)
+    return X86(name, triple, cpu, optional, 1, 4, attention_queries=4, attention_sums=4)
 
 
 class ScalarX86(Target):

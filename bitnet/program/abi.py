@@ -48,6 +48,18 @@ MODEL = Struct(
     ),
 )
 
+# Work for one kv head: neighbouring tokens of a sequence, all or one of the spans they see.
+ATTENTION_ITEM = Struct(
+    "bn_attention_item",
+    (
+        ("first_token", "i64"),
+        ("n_tokens", "i64"),
+        ("first_span", "i64"),
+        ("end_span", "i64"),
+        ("slot", "i64"),  # where the first token's result over a span goes, then the next one's
+    ),
+)
+
 BATCH = Struct(
     "bn_batch",
     (
@@ -60,6 +72,11 @@ BATCH = Struct(
         ("page_table", "ptr"),  # i64[n_sequences][pages_per_sequence], addresses of pages
         ("n_sequences", "i64"),
         ("pages_per_sequence", "i64"),
+        ("attention_items", "ptr"),  # bn_attention_item[n_attention_items]
+        ("n_attention_items", "i64"),
+        ("partials", "ptr"),  # f32[n_kv_heads][n_slots][heads of a group][partial_size]
+        ("arrived", "ptr"),  # i64[n_kv_heads][n_slots], zero at first
+        ("n_slots", "i64"),
         ("logits", "ptr"),  # f32[n_logits][vocab]
         ("max_tokens", "i64"),
         ("x", "ptr"),  # f32[hidden], the residual stream
@@ -77,4 +94,4 @@ BATCH = Struct(
 SYNC_NEXT_ITEM, SYNC_DONE = 0, 8
 SYNC_WORDS = 16
 
-CDEF = LAYER.cdef + MODEL.cdef + BATCH.cdef
+CDEF = LAYER.cdef + MODEL.cdef + ATTENTION_ITEM.cdef + BATCH.cdef

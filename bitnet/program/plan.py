@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitnet.errors import InvalidArgumentError
-from bitnet.kernels.attention import BLOCK, KVKind, KVLayout
 from bitnet.kernels.head import Kind
+from bitnet.kernels.kv_cache import BLOCK, KVKind, KVLayout
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.ternary import MAX_COLUMNS
 from bitnet.models.spec import ModelSpec

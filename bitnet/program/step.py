@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from bitnet.codegen import types as t
 from bitnet.errors import InvalidArgumentError
+from bitnet.kernels.attention import partial_size
 from bitnet.program.abi import SYNC_WORDS
+from bitnet.program.attention import attention_items
 from bitnet.program.forward import n_phases
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
@@ -106,10 +108,18 @@ class Stepper:
         n_logits = len(arrays["logit_tokens"])
         logits = np.empty((n_logits, plan.spec.vocab_size), np.float32)
         arrays["logits"] = logits
+        arrays["attention_items"], n_slots = attention_items(
+            (chunk.sequence.length, len(chunk.tokens)) for chunk in chunks
+        )
+        arrays["partials"] = allocate(
+            n_slots * plan.spec.n_heads * partial_size(plan.kv_layout), np.float32
+        )
+        arrays["arrived"] = allocate(n_slots * plan.spec.n_kv_heads, np.int64, zero=True)
         arrays["sync"] = allocate(n_phases(plan) * SYNC_WORDS, np.int64, zero=True)
         batch = ffi.new("bn_batch *", self._common)
         batch.n_tokens, batch.n_logits = len(arrays["tokens"]), n_logits
         batch.n_sequences, batch.pages_per_sequence = arrays["page_table"].shape
+        batch.n_attention_items, batch.n_slots = len(arrays["attention_items"]), n_slots
         for name, array in arrays.items():
             setattr(batch, name, address(array))
 

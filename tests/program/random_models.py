@@ -9,8 +9,8 @@ from functools import cache
 import numpy as np
 
 from bitnet.codegen import Target
-from bitnet.kernels.attention import KVKind
 from bitnet.kernels.head import Kind
+from bitnet.kernels.kv_cache import KVKind
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import DenseTensor
 from bitnet.program import Plan, Program

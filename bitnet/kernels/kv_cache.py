@@ -1,0 +1,109 @@
+"""Where keys and values are kept: in pages of `page_size` positions of one sequence.
+
+Within a page of one layer, so that every inner loop of attention reads one run of memory:
+keys   [kv head][page_size / 32][head_dim][32 positions];
+values [kv head][tile of 64 dimensions][page_size][dimensions of the tile]; the last tile is what
+       is left of head_dim, padded with zeros to a multiple of 16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bitnet.codegen import Buffer, Dim, Function, Value
+from bitnet.codegen import types as t
+from bitnet.kernels.head import STORED, widen
+from bitnet.kernels.numerics import LANES
+
+BLOCK = 32  # positions that are neighbours for every dimension of the keys
+VALUE_TILE = 64
+
+KVKind = Literal["f16", "f32"]
+
+
+@dataclass(frozen=True)
+class KVLayout:
+    """Shape of the key/value pages; sizes in elements."""
+
+    n_kv_heads: int
+    head_dim: int
+    page_size: int
+    kind: KVKind
+
+    @property
+    def value_stride(self) -> int:
+        """head_dim, padded to whole vectors."""
+        return -(-self.head_dim // LANES) * LANES
+
+    @property
+    def values_start(self) -> int:
+        """Where the values start in a page, after the keys."""
+        return self.n_kv_heads * self.page_size * self.head_dim
+
+    @property
+    def page_elements(self) -> int:
+        """Elements of one page of one layer."""
+        return self.values_start + self.n_kv_heads * self.page_size * self.value_stride
+
+    @property
+    def element(self) -> t.Type:
+        return STORED[self.kind]
+
+    def key(self, head: Dim, slot: Dim) -> Value | int:
+        """Index of dimension 0 of a position's key; dimension d is 32*d further."""
+        block = head * (self.page_size // BLOCK) + slot // BLOCK
+        return block * (self.head_dim * BLOCK) + slot % BLOCK
+
+    def value(self, head: Dim, slot: Dim, dim: int) -> Value | int:
+        """Index of dimension `dim`, a multiple of 16, of a position's value; 15 more follow."""
+        tile = dim // VALUE_TILE * VALUE_TILE
+        width = min(VALUE_TILE, self.value_stride - tile)
+        start = self.values_start + tile * self.page_size + dim % VALUE_TILE
+        return head * (self.page_size * self.value_stride) + slot * width + start
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The pages of one sequence, seen from one layer.
+
+    table: i64, addresses of the pages in order; each holds all `n_layers`, one after the other.
+    """
+
+    kv: KVLayout
+    table: Buffer
+    n_layers: int
+    layer: Value
+
+    def page(self, position: Value) -> tuple[Buffer, Value]:
+        """The page of this layer that holds a position, and the position's slot in it."""
+        kv, k = self.kv, self.table.k
+        address = self.table[position // kv.page_size].to_pointer()
+        whole = Buffer(k, address, kv.element, self.n_layers * kv.page_elements, "page")
+        page = whole.part(self.layer * kv.page_elements, kv.page_elements)
+        return page, position % kv.page_size
+
+
+def store_kv(k: Function, cached: Cached, position: Value, keys: Buffer, values: Buffer) -> None:
+    """Write one token's keys and values, f32[n_kv_heads * head_dim], to its place."""
+    kv = cached.kv
+    d = kv.head_dim
+    page, slot = cached.page(position)
+    with k.loop(0, kv.n_kv_heads) as head:
+        first = kv.key(head, slot)
+        for dim in range(0, d, LANES):
+            n = min(LANES, d - dim)
+            key = _narrow(k, keys.load(head * d + dim, LANES, valid=n), kv.kind)
+            for i in range(n):
+                page[first + (dim + i) * BLOCK] = key.lane(i)
+            value = values.load(head * d + dim, LANES, valid=n)
+            page.store(kv.value(head, slot, dim), _narrow(k, value, kv.kind))
+
+
+def load_kv(k: Function, kv: KVLayout, page: Buffer, index: Dim) -> Value:
+    """16 neighbouring elements of a page as f32."""
+    return widen(k, page.load(index, LANES), kv.kind)
+
+
+def _narrow(k: Function, v: Value, kind: KVKind) -> Value:
+    return v if kind == "f32" else k.target.f32_to_f16(k, v)
