@@ -112,6 +112,12 @@ class Buffer:
         address = self._address(index).ir
         return Value(b, b.load_atomic(address, "acquire", t.size(self.element), typ=self.element))
 
+    def prefetch(self, index: Dim) -> None:
+        """Ask for the cache line of an element that will be loaded soon; it may be anywhere."""
+        k = self.k
+        hints = [k.const(t.i32, hint) for hint in (0, 3, 1)]  # a read, of data to keep in cache
+        k.intrinsic("llvm.prefetch.p0", t.void, self._address(index), *hints)
+
     # -- inside -----------------------------------------------------------------------------
 
     def _address(self, index: Dim) -> Value:

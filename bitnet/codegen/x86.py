@@ -35,7 +35,7 @@ def make_target(name: str, triple: str, optional: tuple[str, ...]) -> Target:
         return ScalarX86(name, triple, cpu)
     if name == "avx512":
         return X86(name, triple, cpu, optional, 4, 4, attention_queries=8, attention_sums=16)
-    return X86(name, triple, cpu, optional, 1, 4, attention_queries=4, attention_sums=4)
+    return X86(name, triple, cpu, optional, 1, 4, attention_queries=6, attention_sums=4)
 
 
 class ScalarX86(Target):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from bitnet.codegen import Buffer, Dim, Function, Value
 from bitnet.codegen import types as t
-from bitnet.kernels.kv_cache import BLOCK, Cached, KVLayout, load_kv
+from bitnet.kernels.kv_cache import BLOCK, VALUE_TILE, Cached, KVLayout, load_kv
 from bitnet.kernels.numerics import (
     F32,
     LANES,
@@ -32,6 +32,9 @@ from bitnet.kernels.numerics import (
 )
 
 SPAN = 256
+# Positions between what is being used and what is prefetched: 16 KB for 128 dimensions of f16.
+_KEYS_AHEAD, _VALUES_AHEAD = 64, 128
+_LINE = 64  # bytes of a cache line
 _NO_SCORE = -1e30  # below every real score, and finite: differences stay numbers
 
 
@@ -43,7 +46,7 @@ def partial_size(kv: KVLayout) -> int:
     return kv.value_stride + LANES
 
 
-def scale_query(k: Function, q: Buffer, scaled: Buffer) -> None:
+def scale_query(q: Buffer, scaled: Buffer) -> None:
     """scaled = q / sqrt(head_dim), f32[head_dim]: what `attend_span` takes."""
     d = q.known_count
     for i in range(0, d, LANES):
@@ -107,14 +110,18 @@ def _scores(
     """rows[query][i] = q . key for the span's positions i < end, and a few more."""
     kv = cached.kv
     d, n_queries = kv.head_dim, q.known_count // kv.head_dim
-    at_once = min(k.target.attention_sums // n_queries, BLOCK // LANES) * LANES
+    at_once = min(max(k.target.attention_sums // n_queries, 1) * LANES, BLOCK)
     with k.loop(0, end, BLOCK) as at:
         page, slot = cached.page(start + at)
         first = kv.key(head, slot)
+        next_page, next_slot, same = _soon(k, cached, start, at + _KEYS_AHEAD, end)
+        soon = same.select(kv.key(head, next_slot), kv.value(head, next_slot, 0))
         for lane in range(0, BLOCK, at_once):
             lanes = range(lane, lane + at_once, LANES)
             sums = {(i, n): k.var(f32xL) for i in range(n_queries) for n in lanes}
             with k.loop(0, d) as dim:
+                for n in _line_starts(kv, lanes):
+                    next_page.prefetch(soon + dim * BLOCK + n)
                 keys = {n: load_kv(k, kv, page, first + dim * BLOCK + n) for n in lanes}
                 for i in range(n_queries):
                     x = q[dim + i * d]
@@ -122,6 +129,23 @@ def _scores(
                         sums[i, n].set(k.fma(x, keys[n], sums[i, n].get()))
             for (i, n), total in sums.items():
                 rows.store(at + (i * SPAN + n), total.get())
+
+
+def _soon(
+    k: Function, cached: Cached, start: Value, position: Value, end: Value
+) -> tuple[Buffer, Value, Value]:
+    """The page and slot of a position of the span, counted anew from its start if it is past `end`.
+
+    And whether it is not.
+    """
+    same = position < end
+    page, slot = cached.page(start + same.select(position, k.min((position - end) * 2, end - 1)))
+    return page, slot, same
+
+
+def _line_starts(kv: KVLayout, elements: range) -> list[int]:
+    """Those of a run of elements of a page where a cache line starts."""
+    return [i for i in elements if i * t.size(kv.element) % _LINE == 0]
 
 
 def _softmax(k: Function, row: Buffer, end: Value, result: Buffer) -> None:
@@ -148,13 +172,18 @@ def _weighted_values(
     """out[query] = sum of rows[query][i] * value over the span's positions i < end."""
     kv = cached.kv
     n_queries, size = rows.known_count // SPAN, partial_size(kv)
-    at_once = min(k.target.attention_sums // n_queries, 4) * LANES
+    at_once = min(max(k.target.attention_sums // n_queries, 1) * LANES, VALUE_TILE)
     for dim in range(0, kv.value_stride, at_once):
         dims = range(dim, min(dim + at_once, kv.value_stride), LANES)
+        next_dim = min(dim + at_once, kv.value_stride - LANES)
         sums = {(i, n): k.var(f32xL) for i in range(n_queries) for n in dims}
         with k.loop(0, end, BLOCK) as at:
             page, slot = cached.page(start + at)
+            next_page, next_slot, same = _soon(k, cached, start, at + _VALUES_AHEAD, end)
+            soon = same.select(kv.value(head, next_slot, dim), kv.value(head, next_slot, next_dim))
             with k.loop(0, k.min(end - at, BLOCK)) as j:
+                for n in _line_starts(kv, dims):
+                    next_page.prefetch(soon + j * kv.value_width(dim) + (n - dim))
                 values = {n: load_kv(k, kv, page, kv.value(head, slot + j, n)) for n in dims}
                 for i in range(n_queries):
                     w = rows[at + j + i * SPAN]

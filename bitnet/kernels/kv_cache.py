@@ -55,12 +55,15 @@ class KVLayout:
         block = head * (self.page_size // BLOCK) + slot // BLOCK
         return block * (self.head_dim * BLOCK) + slot % BLOCK
 
+    def value_width(self, dim: int) -> int:
+        """How many dimensions the tile of values with dimension `dim` has."""
+        return min(VALUE_TILE, self.value_stride - dim // VALUE_TILE * VALUE_TILE)
+
     def value(self, head: Dim, slot: Dim, dim: int) -> Value | int:
         """Index of dimension `dim`, a multiple of 16, of a position's value; 15 more follow."""
-        tile = dim // VALUE_TILE * VALUE_TILE
-        width = min(VALUE_TILE, self.value_stride - tile)
-        start = self.values_start + tile * self.page_size + dim % VALUE_TILE
-        return head * (self.page_size * self.value_stride) + slot * width + start
+        tile, column = dim // VALUE_TILE * VALUE_TILE, dim % VALUE_TILE
+        start = self.values_start + tile * self.page_size + column
+        return head * (self.page_size * self.value_stride) + slot * self.value_width(dim) + start
 
 
 @dataclass(frozen=True)
@@ -84,20 +87,19 @@ class Cached:
         return page, position % kv.page_size
 
 
-def store_kv(k: Function, cached: Cached, position: Value, keys: Buffer, values: Buffer) -> None:
-    """Write one token's keys and values, f32[n_kv_heads * head_dim], to its place."""
+def store_kv(
+    k: Function, cached: Cached, head: Value, position: Value, key: Buffer, value: Buffer
+) -> None:
+    """Write one token's key and value of one kv head, f32[head_dim], to their place."""
     kv = cached.kv
-    d = kv.head_dim
     page, slot = cached.page(position)
-    with k.loop(0, kv.n_kv_heads) as head:
-        first = kv.key(head, slot)
-        for dim in range(0, d, LANES):
-            n = min(LANES, d - dim)
-            key = _narrow(k, keys.load(head * d + dim, LANES, valid=n), kv.kind)
-            for i in range(n):
-                page[first + (dim + i) * BLOCK] = key.lane(i)
-            value = values.load(head * d + dim, LANES, valid=n)
-            page.store(kv.value(head, slot, dim), _narrow(k, value, kv.kind))
+    first = kv.key(head, slot)
+    for dim in range(0, kv.head_dim, LANES):
+        n = min(LANES, kv.head_dim - dim)
+        stored = _narrow(k, key.load(dim, LANES, valid=n), kv.kind)
+        for i in range(n):
+            page[first + (dim + i) * BLOCK] = stored.lane(i)
+        page.store(kv.value(head, slot, dim), _narrow(k, value.load(dim, LANES, valid=n), kv.kind))
 
 
 def load_kv(k: Function, kv: KVLayout, page: Buffer, index: Dim) -> Value:

@@ -74,6 +74,7 @@ BATCH = Struct(
         ("pages_per_sequence", "i64"),
         ("attention_items", "ptr"),  # bn_attention_item[n_attention_items]
         ("n_attention_items", "i64"),
+        ("n_blocks", "i64"),  # of tokens; the first of the items are one of each
         ("partials", "ptr"),  # f32[n_kv_heads][n_slots][heads of a group][partial_size]
         ("arrived", "ptr"),  # i64[n_kv_heads][n_slots], zero at first
         ("n_slots", "i64"),

@@ -8,13 +8,14 @@ Else one item walks through all spans. That changes who computes what, and no re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from bitnet.codegen import Buffer, Function, StructRef, Value
+from bitnet.codegen import Buffer, Dim, Function, StructRef, Value
 from bitnet.codegen import types as t
 from bitnet.kernels.attention import (
     SPAN,
@@ -24,46 +25,59 @@ from bitnet.kernels.attention import (
     partial_size,
     scale_query,
 )
-from bitnet.kernels.kv_cache import Cached, store_kv
+from bitnet.kernels.kv_cache import BLOCK, Cached, store_kv
 from bitnet.kernels.rope import rope
 from bitnet.program.abi import ATTENTION_ITEM
 from bitnet.program.plan import Plan
 from bitnet.program.team import Team
 
-# Tokens of a block. Blocks start at multiples of it, so that a block's tokens see the same spans.
-TOKENS = 8
+
+@dataclass(frozen=True)
+class Items:
+    """The items of a step: rows of bn_attention_item; the first `n_blocks` are one of each block.
+
+    n_slots: how many results they need room for.
+    """
+
+    rows: npt.NDArray[np.int64]
+    n_blocks: int
+    n_slots: int
 
 
-def attention_items(
-    chunks: Iterable[tuple[int, int]],
-) -> tuple[npt.NDArray[np.int64], int]:
-    """The items of a step, each a row of bn_attention_item, and how many slots they need.
+def attention_items(chunks: Iterable[tuple[int, int]]) -> Items:
+    """chunks: (first position, number of tokens) of each sequence's part of the batch, in order.
 
-    chunks: (first position, number of tokens) of each sequence's part of the batch, in order.
+    Blocks start at multiples of BLOCK positions, so that their tokens see the same spans and no
+    two of them write to the same cache line of the keys.
     """
     items: list[tuple[int, int, int, int, int]] = []
-    token = slot = 0
-    for start, count in chunks:
-        stop = start + count
+    token = slot = n_blocks = 0
+    for position, count in chunks:
+        start, stop = position, position + count
         while start < stop:
-            n = min(stop, (start // TOKENS + 1) * TOKENS) - start
+            n = min(stop, (start // BLOCK + 1) * BLOCK) - start
             n_spans = start // SPAN + 1
-            step = 1 if count <= TOKENS else n_spans
-            for first in range(0, n_spans, step):
-                items.append((token, n, first, first + step, slot))
+            at_once = 1 if count <= BLOCK else n_spans
+            for span in range(0, n_spans, at_once):
+                items.append((token, n, span, span + at_once, slot))
                 slot += n
-            start, token = start + n, token + n
-    items.sort(key=lambda item: item[1] * (item[3] - item[2]), reverse=True)  # the longest first
-    return np.array(items, np.int64), slot
+            start, token, n_blocks = start + n, token + n, n_blocks + 1
+    # Of each block the first item, then the others; the longest first, so that none ends late.
+    items.sort(key=lambda item: (item[2] > 0, -item[1] * (item[3] - item[2])))
+    return Items(np.array(items, np.int64), n_blocks, slot)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """An item's tokens, their queries for one kv head, token by token, and their sequence."""
+    """An item's tokens and the kv head that it is about.
 
+    Its queries are numbered token by token, `group` for each.
+    """
+
+    item: StructRef
     first_token: Value
+    n_tokens: Value
     first_position: Value
-    n_queries: Value
     head: Value
     cached: Cached
 
@@ -88,6 +102,20 @@ class Attention:
         whole = self.batch.buffer(field, t.f32, self.batch["max_tokens"] * width)
         return whole.part(token * width, width)
 
+    def head(self, token: Value, head: Dim) -> Buffer:
+        """A head's query, key or value; heads are numbered through all three."""
+        d = self.plan.spec.head_dim
+        return self.row("qkv", self.plan.qkv, token).part(head * d, d)
+
+    def query(self, block: _Block, query: Value) -> Buffer:
+        token, head = query // self.group, query % self.group
+        return self.head(block.first_token + token, block.head * self.group + head)
+
+    def output(self, block: _Block, query: Value) -> Buffer:
+        d, token, head = self.plan.spec.head_dim, query // self.group, query % self.group
+        row = self.row("row", self.plan.attention, block.first_token + token)
+        return row.part((block.head * self.group + head) * d, d)
+
     def per_token(self, field: str, token: Value) -> Value:
         return self.batch.buffer(field, t.i32, self.batch["n_tokens"])[token].zext(t.i64)
 
@@ -100,74 +128,75 @@ class Attention:
 
     # -- phases -----------------------------------------------------------------------------
 
+    @contextmanager
+    def blocks(self, layer: Value, n_items: Value) -> Iterator[_Block]:
+        """The phase that runs its body for each kv head and each of the first items."""
+        n_kv_heads = self.plan.spec.n_kv_heads
+        with self.team.phase(n_items * n_kv_heads) as number:
+            item = ATTENTION_ITEM.at(self.k, self.batch["attention_items"], number // n_kv_heads)
+            token = item["first_token"]
+            yield _Block(
+                item,
+                token,
+                item["n_tokens"],
+                self.per_token("positions", token),
+                number % n_kv_heads,
+                self.cached(layer, token),
+            )
+
     def rotate_and_keep(self, layer: Value) -> None:
         """Rotate queries (in place) and keys; write keys and values to their page."""
-        k, spec, plan = self.k, self.plan.spec, self.plan
-        d, half = spec.head_dim, spec.head_dim // 2
+        k, spec = self.k, self.plan.spec
+        half = spec.head_dim // 2
         n_angles = self.model["n_positions"] * half
-        with self.team.phase(self.batch["n_tokens"]) as token:
-            position = self.per_token("positions", token)
+        with self.blocks(layer, self.batch["n_blocks"]) as block, k.loop(0, block.n_tokens) as i:
+            position = block.first_position + i
             cos, sin = (
                 self.model.buffer(f, t.f32, n_angles).part(position * half, half)
                 for f in ("rope_cos", "rope_sin")
             )
-            qkv = self.row("qkv", plan.qkv, token)
-            with k.loop(0, spec.n_heads + spec.n_kv_heads) as head:
-                x = qkv.part(head * d, d)
-                rope(k, x, cos, sin, x, spec.rope_pairing)
-            keys = qkv.part(spec.q_size, spec.kv_size)
-            values = qkv.part(spec.q_size + spec.kv_size, spec.kv_size)
-            store_kv(k, self.cached(layer, token), position, keys, values)
+            with k.loop(0, self.group) as query:
+                q = self.query(block, i * self.group + query)
+                rope(k, q, cos, sin, q, spec.rope_pairing)
+            key, value = (
+                self.head(block.first_token + i, first + block.head)
+                for first in (spec.n_heads, spec.n_heads + spec.n_kv_heads)
+            )
+            rope(k, key, cos, sin, key, spec.rope_pairing)
+            store_kv(k, block.cached, block.head, position, key, value)
 
     def attend(self, layer: Value) -> None:
-        k, n_kv_heads = self.k, self.plan.spec.n_kv_heads
-        with self.team.phase(self.batch["n_attention_items"] * n_kv_heads) as number:
-            item = ATTENTION_ITEM.at(k, self.batch["attention_items"], number // n_kv_heads)
-            token = item["first_token"]
-            block = _Block(
-                token,
-                self.per_token("positions", token),
-                item["n_tokens"] * self.group,
-                number % n_kv_heads,
-                self.cached(layer, token),
-            )
-            self.run(block, item)
-            with k.if_(block.head.equals(0) & item["first_span"].equals(0)):
-                self.clear_padding(token, item["n_tokens"])
-
-    def run(self, block: _Block, item: StructRef) -> None:
         k = self.k
-        n_spans = block.first_position // SPAN + 1
-        whole = (item["end_span"] - item["first_span"]).equals(n_spans)
-        state = Buffer.local(k, t.f32, TOKENS * self.group * 2, "attention.state")
-        with k.loop(item["first_span"], item["end_span"]) as span:
-            self.attend_block(block, span, item["slot"])
-            with k.if_(whole):
-                self.merge(block, item["slot"], span.equals(0), state)
-        with k.if_(whole):
-            self.finish(block, state)
-        with k.if_(whole.equals(0)):
-            first_slot = item["slot"] - item["first_span"] * item["n_tokens"]
-            with k.if_(self.is_last_to_arrive(block, first_slot, n_spans)):
-                with k.loop(0, n_spans) as span:
-                    slot = first_slot + span * item["n_tokens"]
-                    self.merge(block, slot, span.equals(0), state)
+        state = Buffer.local(k, t.f32, BLOCK * self.group * 2, "attention.state")
+        with self.blocks(layer, self.batch["n_attention_items"]) as block:
+            item = block.item
+            n_spans = block.first_position // SPAN + 1
+            is_all = (item["end_span"] - item["first_span"]).equals(n_spans)
+            with k.loop(item["first_span"], item["end_span"]) as span:
+                self.attend_block(block, span)
+                with k.if_(is_all):
+                    self.merge(block, item["slot"], span, state)
+            with k.if_(is_all):
                 self.finish(block, state)
+            with k.if_(is_all.equals(0)):
+                first_slot = item["slot"] - item["first_span"] * block.n_tokens
+                with k.if_(self.is_last_to_arrive(block, first_slot, n_spans)):
+                    with k.loop(0, n_spans) as span:
+                        self.merge(block, first_slot + span * block.n_tokens, span, state)
+                    self.finish(block, state)
 
-    def attend_block(self, block: _Block, span: Value, slot: Value) -> None:
+    def attend_block(self, block: _Block, span: Value) -> None:
         """All queries of the block over one span."""
-        k, d, group = self.k, self.plan.spec.head_dim, self.group
+        k, d = self.k, self.plan.spec.head_dim
         at_once = k.target.attention_queries
+        n_queries = block.n_tokens * self.group
         q = Buffer.local(k, t.f32, at_once * d, "attention.q")
         seen = Buffer.local(k, t.i64, at_once, "attention.seen")
-        with k.loop(0, block.n_queries, at_once) as first:
-            n = k.min(block.n_queries - first, at_once)
+        with k.loop(0, n_queries, at_once) as first:
+            n = k.min(n_queries - first, at_once)
             with k.loop(0, n) as i:
-                query = first + i
-                seen[i] = block.first_position + query // group + 1
-                row = self.row("qkv", self.plan.qkv, block.first_token + query // group)
-                head = block.head * group + query % group
-                scale_query(k, row.part(head * d, d), q.part(i * d, d))
+                seen[i] = block.first_position + (first + i) // self.group + 1
+                scale_query(self.query(block, first + i), q.part(i * d, d))
             for count in self.counts():
                 with k.if_(n.equals(count)):
                     attend_span(
@@ -177,13 +206,13 @@ class Attention:
                         span * SPAN,
                         q.part(0, count * d),
                         seen.part(0, count),
-                        self.partials(block, slot, first, count),
+                        self.partials(block, block.item["slot"], first, count),
                     )
 
     def counts(self) -> list[int]:
         """How many queries a pass over keys and values may have."""
         at_once = self.k.target.attention_queries
-        sizes = [n * self.group for n in range(1, TOKENS + 1)]
+        sizes = [n * self.group for n in range(1, BLOCK + 1)]
         return sorted({min(at_once, n - first) for n in sizes for first in range(0, n, at_once)})
 
     def partials(self, block: _Block, slot: Value, query: Value, count: int) -> Buffer:
@@ -204,25 +233,18 @@ class Attention:
             arrived[counter] = self.k.const(t.i64, 0)  # for the next layer
         return is_last
 
-    def merge(self, block: _Block, slot: Value, first: Value, state: Buffer) -> None:
+    def merge(self, block: _Block, slot: Value, span: Value, state: Buffer) -> None:
         """Merge the results of one span of all queries into the output."""
-        with self.k.loop(0, block.n_queries) as query:
-            partial = self.partials(block, slot, query, 1)
-            merge_span(self.k, partial, first, state.part(query * 2, 2), self.out(block, query))
+        with self.k.loop(0, block.n_tokens * self.group) as query:
+            partial, out = self.partials(block, slot, query, 1), self.output(block, query)
+            merge_span(self.k, partial, span.equals(0), state.part(query * 2, 2), out)
 
     def finish(self, block: _Block, state: Buffer) -> None:
-        with self.k.loop(0, block.n_queries) as query:
-            finish(self.k, state.part(query * 2, 2), self.out(block, query))
-
-    def out(self, block: _Block, query: Value) -> Buffer:
-        d, group = self.plan.spec.head_dim, self.group
-        row = self.row("row", self.plan.attention, block.first_token + query // group)
-        return row.part((block.head * group + query % group) * d, d)
-
-    def clear_padding(self, first: Value, n_tokens: Value) -> None:
-        """Zero the rows beyond what the heads fill."""
-        used, width = self.plan.spec.q_size, self.plan.attention
-        with self.k.loop(0, n_tokens) as i:
-            row = self.row("row", width, first + i)
+        """Complete the output of all queries; with the first head, zero the rows beyond it."""
+        k, width, used = self.k, self.plan.attention, self.plan.spec.q_size
+        with k.loop(0, block.n_tokens * self.group) as query:
+            finish(k, state.part(query * 2, 2), self.output(block, query))
+        with k.if_(block.head.equals(0)), k.loop(0, block.n_tokens) as i:
+            row = self.row("row", width, block.first_token + i)
             for at in range(used, width):
-                row[at] = self.k.const(t.f32, 0.0)
+                row[at] = k.const(t.f32, 0.0)

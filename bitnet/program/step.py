@@ -14,7 +14,7 @@ from bitnet.codegen import types as t
 from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.attention import partial_size
 from bitnet.program.abi import SYNC_WORDS
-from bitnet.program.attention import attention_items
+from bitnet.program.attention import Items, attention_items
 from bitnet.program.forward import n_phases
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
@@ -108,18 +108,14 @@ class Stepper:
         n_logits = len(arrays["logit_tokens"])
         logits = np.empty((n_logits, plan.spec.vocab_size), np.float32)
         arrays["logits"] = logits
-        arrays["attention_items"], n_slots = attention_items(
-            (chunk.sequence.length, len(chunk.tokens)) for chunk in chunks
-        )
-        arrays["partials"] = allocate(
-            n_slots * plan.spec.n_heads * partial_size(plan.kv_layout), np.float32
-        )
-        arrays["arrived"] = allocate(n_slots * plan.spec.n_kv_heads, np.int64, zero=True)
+        items = attention_items((c.sequence.length, len(c.tokens)) for c in chunks)
+        arrays |= self._attention_arrays(items)
         arrays["sync"] = allocate(n_phases(plan) * SYNC_WORDS, np.int64, zero=True)
         batch = ffi.new("bn_batch *", self._common)
         batch.n_tokens, batch.n_logits = len(arrays["tokens"]), n_logits
         batch.n_sequences, batch.pages_per_sequence = arrays["page_table"].shape
-        batch.n_attention_items, batch.n_slots = len(arrays["attention_items"]), n_slots
+        batch.n_attention_items, batch.n_blocks = len(items.rows), items.n_blocks
+        batch.n_slots = items.n_slots
         for name, array in arrays.items():
             setattr(batch, name, address(array))
 
@@ -129,6 +125,15 @@ class Stepper:
         for chunk in chunks:
             chunk.sequence.length += len(chunk.tokens)
         return logits
+
+    def _attention_arrays(self, items: Items) -> dict[str, npt.NDArray[Any]]:
+        plan = self.program.plan
+        n_partials = items.n_slots * plan.spec.n_heads
+        return {
+            "attention_items": items.rows,
+            "partials": allocate(n_partials * partial_size(plan.kv_layout), np.float32),
+            "arrived": allocate(items.n_slots * plan.spec.n_kv_heads, np.int64, zero=True),
+        }
 
     def close(self) -> None:
         """End the threads; nothing may be running."""
