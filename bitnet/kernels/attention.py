@@ -110,7 +110,7 @@ def _scores(
     """rows[query][i] = q . key for the span's positions i < end, and a few more."""
     kv = cached.kv
     d, n_queries = kv.head_dim, q.known_count // kv.head_dim
-    at_once = min(max(k.target.attention_sums // n_queries, 1) * LANES, BLOCK)
+    at_once = _at_once(k, n_queries, BLOCK)
     with k.loop(0, end, BLOCK) as at:
         page, slot = cached.page(start + at)
         first = kv.key(head, slot)
@@ -148,6 +148,14 @@ def _line_starts(kv: KVLayout, elements: range) -> list[int]:
     return [i for i in elements if i * t.size(kv.element) % _LINE == 0]
 
 
+def _at_once(k: Function, n_queries: int, most: int) -> int:
+    """For how many elements of each query's result a pass has registers: a power of two."""
+    count = LANES
+    while count < most and 2 * count * n_queries <= k.target.attention_sums * LANES:
+        count *= 2
+    return count
+
+
 def _softmax(k: Function, row: Buffer, end: Value, result: Buffer) -> None:
     """Turn the scores row[:end] into weights e**(score - largest); result: largest, total."""
     last = (end - 1) // LANES * LANES
@@ -172,7 +180,7 @@ def _weighted_values(
     """out[query] = sum of rows[query][i] * value over the span's positions i < end."""
     kv = cached.kv
     n_queries, size = rows.known_count // SPAN, partial_size(kv)
-    at_once = min(max(k.target.attention_sums // n_queries, 1) * LANES, VALUE_TILE)
+    at_once = _at_once(k, n_queries, VALUE_TILE)
     for dim in range(0, kv.value_stride, at_once):
         dims = range(dim, min(dim + at_once, kv.value_stride), LANES)
         next_dim = min(dim + at_once, kv.value_stride - LANES)
@@ -235,13 +243,10 @@ def attend_reference(q: F32, keys: F32, values: F32, seen: npt.NDArray[np.int64]
     largest = np.full(len(q), _NO_SCORE, np.float32)
     total, acc = np.zeros_like(largest), np.zeros_like(q)
     for start in range(0, len(keys), SPAN):
-        span = slice(start, start + SPAN)
-        any_seen = seen > start
-        merged = _merge_reference(
-            (largest, total, acc), _span_reference(q, keys[span], values[span], seen - start)
-        )
-        for old, new in zip((largest, total, acc), merged, strict=True):
-            old[any_seen] = new[any_seen]
+        span, rows = slice(start, start + SPAN), seen > start
+        before = largest[rows], total[rows], acc[rows]
+        result = _span_reference(q[rows], keys[span], values[span], seen[rows] - start)
+        largest[rows], total[rows], acc[rows] = _merge_reference(before, result)
     return acc / total[:, None]
 
 

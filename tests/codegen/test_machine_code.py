@@ -10,22 +10,31 @@ import pytest
 from bitnet.codegen import Buffer, Function, Module, Target, jit
 from bitnet.codegen import types as t
 from bitnet.kernels import ternary
+from bitnet.kernels.attention import attend_span, partial_size
+from bitnet.kernels.kv_cache import Cached, KVLayout
 from bitnet.kernels.numerics import exp, f32xL
 
 COLUMNS = 2560
 
 
-def hot_loops(assembly: str) -> list[Counter[str]]:
-    """The mnemonics of each basic block that jumps back to its own start."""
+def loop_bodies(assembly: str) -> list[str]:
+    """Each basic block that jumps back to its own start."""
     parts = re.split(r"^(\.LBB\w+):", assembly, flags=re.MULTILINE)
     loops = []
     for label, block in zip(parts[1::2], parts[2::2], strict=True):
         body, jump, _ = re.split(rf"(\bj\w+\s+{re.escape(label)}\b|\Z)", block, maxsplit=1)
         if jump:
-            loops.append(
-                Counter(re.findall(r"^\s+(?:\{vex\}\s+)?([a-z]\w+)", body, flags=re.MULTILINE))
-            )
+            loops.append(body)
     return loops
+
+
+def mnemonics(body: str) -> Counter[str]:
+    return Counter(re.findall(r"^\s+(?:\{vex\}\s+)?([a-z]\w+)", body, flags=re.MULTILINE))
+
+
+def hot_loops(assembly: str) -> list[Counter[str]]:
+    """The mnemonics of each basic block that jumps back to its own start."""
+    return [mnemonics(body) for body in loop_bodies(assembly)]
 
 
 def dot_loops(target: Target, tokens: int) -> list[Counter[str]]:
@@ -73,6 +82,41 @@ def test_decoding_needs_an_and_and_a_multiply_for_each_64_weights(target: Target
         assert loop["vpand"] + loop["vpandd"] + loop["vpandq"] == n
         assert not [name for name in loop if name.startswith(("vpsr", "vpsl"))]
         assert loop["vpbroadcastd"] == 4
+
+
+def attention_loops(target: Target, queries: int) -> list[str]:
+    """The loops of attention over a block of keys or values."""
+    module = Module(target)
+    kv = KVLayout(n_kv_heads=5, head_dim=128, page_size=64, kind="f16")
+
+    def body(k: Function) -> None:
+        pages, layer, head, start, *rows = k.args
+        counts = (queries * kv.head_dim, queries, queries * partial_size(kv))
+        q, seen, out = (
+            Buffer(k, row, element, count)
+            for row, element, count in zip(rows, (t.f32, t.i64, t.f32), counts, strict=True)
+        )
+        cached = Cached(kv, Buffer(k, pages, t.i64, 64), 30, layer)
+        attend_span(k, cached, head, start, q, seen, out)
+
+    module.function("attention", [t.ptr] + [t.i64] * 3 + [t.ptr] * 3, body, exported=True)
+    bodies = loop_bodies(jit.optimized(module)[1])
+    # The loop for the last few positions, which not all queries see, looks up their pages itself.
+    return [b for b in bodies if "vcvtph2ps" in b and "fmadd" in b and "\tshr" not in b]
+
+
+@pytest.mark.parametrize("queries", [1, 4, 6])
+def test_attention_multiplies_without_spills(target: Target, queries: int) -> None:
+    if target.name == "scalar":
+        pytest.skip("plain SSE2 has no FMA")
+    loops = attention_loops(target, queries)
+    assert len(loops) >= 2
+    for loop in loops:
+        sums = re.findall(r"^\s+vfmadd\d+ps.*, (%[yz]mm\d+)$", loop, flags=re.MULTILINE)
+        assert len(set(sums)) >= 2 * queries
+        assert not re.search(r"^\s+v?mov\w+\s.*\)$", loop, flags=re.MULTILINE), "a store"
+        assert "(%rsp)" not in loop, "a load of something spilled"
+        assert not {"call", "callq"} & mnemonics(loop).keys()
 
 
 def exp_fma(target: Target) -> tuple[str, str]:
