@@ -19,6 +19,7 @@ from bitnet.engine.request import FinishReason
 from bitnet.engine.text import StopStrings
 from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.attention import KVKind
+from bitnet.kernels.layouts import LayoutName
 from bitnet.models import open_checkpoint
 from bitnet.program import Plan, Program
 from bitnet.program.step import Stepper
@@ -77,6 +78,7 @@ def load(
     threads: int | None = None,
     context: int | None = None,
     kv: KVKind = "f16",
+    layout: LayoutName | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Load and compile a model.
@@ -86,6 +88,8 @@ def load(
     threads: how many threads work together; None is one per core, fewer for small models.
     context: positions a sequence may have; None is the model's own, at most 4096.
     kv: number format of the key/value cache, "f16" or "f32".
+    layout: how the ternary weights lie in memory, see `bitnet.kernels.layouts`; it does not change
+        results. None is the fastest one that this machine was measured to have for the model.
     progress: called with the share of the weights that is loaded, 0 to 1.
 
     Raises ModelNotFoundError, InvalidModelError and UnsupportedModelError for the files,
@@ -94,7 +98,7 @@ def load(
     chosen = find_target(target)
     checkpoint = open_checkpoint(bundled_model_path() if path is None else path)
     try:
-        return Model(checkpoint, chosen.name, threads, context, kv, progress)
+        return Model(checkpoint, chosen.name, threads, context, kv, layout, progress)
     except BaseException:
         checkpoint.close()
         raise
@@ -110,6 +114,7 @@ class Model:
         threads: int | None,
         context: int | None,
         kv: KVKind,
+        layout: LayoutName | None,
         progress: Progress | None,
     ) -> None:
         spec = checkpoint.spec
@@ -119,9 +124,11 @@ class Model:
         self.context = context or min(limit, _DEFAULT_CONTEXT)
         embedding = checkpoint.dense("token_embd.weight").kind
         head = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
-        program = Program(Plan(spec, embedding, head, kv), find_target(target))
-        weights = Weights(program, checkpoint, self.context, progress)
-        workers = Workers(default_threads(checkpoint.size_bytes) if threads is None else threads)
+        plan = Plan(spec, embedding, head, kv, layout or "b3")
+        program = Program(plan, find_target(target))
+        n_threads = default_threads(checkpoint.size_bytes) if threads is None else threads
+        weights = Weights(program, checkpoint, self.context, n_threads, progress)
+        workers = Workers(n_threads)
         stepper = Stepper(program, weights, workers, min(_STEP_TOKENS, self.context))
         self._checkpoint = checkpoint
         self._engine = Engine(stepper, self.context)

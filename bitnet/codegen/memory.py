@@ -50,6 +50,10 @@ class Buffer:
             part._limit = ok.select(self.k.index(count), self.k.index(0))
         return part
 
+    def at_address(self, k: Function, base: Value) -> Buffer:
+        """A buffer like this one at `base`, in the code of another function."""
+        return Buffer(k, base, self.element, self.known_count, self.name)
+
     def as_type(self, element: t.Type) -> Buffer:
         """The same bytes seen as elements of another type."""
         old, new = t.size(self.element), t.size(element)
@@ -99,6 +103,12 @@ class Buffer:
 
     def __setitem__(self, index: Dim, value: Value) -> None:
         self.store(index, value)
+
+    def prefetch(self, index: Dim) -> None:
+        """Ask for the cache line of an element, which may lie outside: nothing is read yet."""
+        k = self.k
+        read, keep, data = (k.const(t.i32, number) for number in (0, 3, 1))
+        k.intrinsic("llvm.prefetch.p0", t.void, self._address(index), read, keep, data)
 
     def atomic_add(self, index: Dim, amount: Value) -> Value:
         """Add to an element as one atomic step; gives the value before."""

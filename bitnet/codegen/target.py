@@ -7,6 +7,7 @@ for any CPU, giving the same bits as every other target.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,16 +26,14 @@ class Target:
     """A machine to compile for.
 
     features: LLVM's names of the CPU features that the code may use beyond `cpu`.
-    gemm_tiles, gemm_tokens: the block of results (tiles of 16 rows x tokens) that one pass of
-    the ternary GEMM keeps in registers.
+    accumulators: how many i32x16 sums a kernel may keep in registers.
     """
 
     name: str
     triple: str
     cpu: str
     features: tuple[str, ...] = ()
-    gemm_tiles: int = 1
-    gemm_tokens: int = 2
+    accumulators: int = 2
 
     @property
     def feature_string(self) -> str:
@@ -69,6 +68,39 @@ class Target:
         for c in range(4):
             acc = acc + (a32.lshr(8 * c) & 255) * (b32 << (24 - 8 * c)).ashr(24)
         return acc
+
+    # Products of codes and activations, summed up in a "partial" that may be narrower than 32
+    # bits: after at most `partial_limit` / (largest code) of them it has to be widened.
+
+    @property
+    def partial(self) -> t.Type:
+        """The type of partial sums."""
+        return i32x16
+
+    @property
+    def partial_limit(self) -> int | None:
+        """How many products with codes of at most 1 a partial can take; None is any number."""
+        return None
+
+    def dot4_partial(self, k: Function, partial: Value, a: Value, b: Value) -> Value:
+        """The partial with the products of `dot4` added."""
+        return self.dot4(k, partial, a, b)
+
+    def widen_partial(self, k: Function, partial: Value) -> Value:
+        """The partial as i32x16."""
+        return partial
+
+    @property
+    def has_lookup(self) -> bool:
+        """Whether `lookup` is there, and fast."""
+        return False
+
+    def lookup(self, k: Function, table: Sequence[int], index: Value) -> Value:
+        """table[index] for each byte of `index` i8x64; table: 128 or 256 bytes.
+
+        With 128 entries the top bit of the index is ignored.
+        """
+        raise NotImplementedError(f"{self.name} has no byte look-up")
 
     def f16_to_f32(self, k: Function, bits: Value) -> Value:
         """IEEE half precision, given as i16 bits, to f32; exact."""

@@ -12,7 +12,9 @@ from bitnet import config
 from bitnet.codegen import Module, Target, jit
 from bitnet.codegen.module import VIOLATION
 from bitnet.errors import BoundsError
-from bitnet.kernels import sampling, ternary
+from bitnet.kernels import sampling
+from bitnet.kernels.layouts import I2_S_BLOCK, TiledLayout
+from bitnet.kernels.pack import SourceKind, pack, pack_name
 from bitnet.program.forward import add_forward
 from bitnet.program.memory import address, ffi
 from bitnet.program.plan import Plan
@@ -23,15 +25,27 @@ _SIGNATURES = {
     "argmax": "int64_t (*)(void *, int64_t)",
     "sample": "int64_t (*)(void *, int64_t, float, int64_t, float, float, double, void *)",
 }
-_PACK = "void (*)(void *, int64_t, void *)"
+_PACK = "int64_t (*)(void *, int64_t, int64_t, void *, int64_t, int64_t)"
+
+
+def _packers(plan: Plan) -> list[tuple[SourceKind, int]]:
+    """What has to be packed for a plan: kinds of sources and their columns."""
+    if not isinstance(plan.weights_layout, TiledLayout):
+        return []
+    packers: list[tuple[SourceKind, int]] = []
+    for columns in sorted(plan.linear_inputs):
+        packers.append(("bytes", columns))
+        if columns % I2_S_BLOCK == 0:
+            packers.append(("i2_s", columns))
+    return packers
 
 
 def build_module(plan: Plan, target: Target, *, checked: bool = False) -> Module:
     """All functions of a program, not yet compiled."""
     module = Module(target, checked=checked)
     add_forward(module, plan)
-    for columns in sorted({plan.hidden, plan.attention, plan.ffn}):
-        ternary.pack(module, columns)
+    for kind, columns in _packers(plan):
+        pack(module, plan.tiled, kind, columns)
     sampling.penalize(module)
     sampling.argmax(module)
     sampling.sample(module)
@@ -52,8 +66,8 @@ class Program:
         self.target = target
         module = build_module(plan, target, checked=checked)
         self._sites = module.sites
-        widths = {plan.hidden, plan.attention, plan.ffn}
-        names = [*_SIGNATURES, *(f"pack_{columns}" for columns in widths)]
+        packers = [pack_name(plan.tiled, *packer) for packer in _packers(plan)]
+        names = [*_SIGNATURES, *packers]
         self._library = jit.load(module, [*names, VIOLATION] if checked else names)
         self._functions = {
             name: ffi.cast(_SIGNATURES.get(name, _PACK), self._library.address(name))
@@ -70,12 +84,22 @@ class Program:
         """
         self._functions["forward"](model, batch)
 
-    def pack(self, codes: npt.NDArray[np.uint8], packed: npt.NDArray[np.uint8]) -> None:
-        """Pack codes (rows, columns), both multiples of 64, into the ternary layout."""
-        rows, columns = codes.shape
-        function = self._functions[f"pack_{columns}"]
-        function(address(codes), rows // ternary.TILE, address(packed))
+    def pack(
+        self,
+        kind: SourceKind,
+        columns: int,
+        source: npt.NDArray[np.uint8],
+        n_strips: int,
+        shift: int,
+        packed: npt.NDArray[np.uint8],
+        first: int,
+        step: int,
+    ) -> bool:
+        """Pack strips of 16 rows, see `kernels.pack`; False when there was a code 3."""
+        function = self._functions[pack_name(self.plan.tiled, kind, columns)]
+        bad = function(address(source), n_strips, shift, address(packed), first, step)
         self.check_bounds()
+        return not bad
 
     def penalize(
         self,

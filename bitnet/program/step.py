@@ -83,7 +83,7 @@ class Stepper:
         self._scratch = {
             "x": allocate(n * plan.hidden, np.float32, zero=True),
             "row": allocate(n * plan.widest, np.float32, zero=True),
-            "q": allocate(n * plan.widest, np.int8, zero=True),
+            "q": allocate(n * plan.widest_q, np.int8, zero=True),
             "q_scale": allocate(n, np.float32, zero=True),
             "q_total": allocate(n, np.int32, zero=True),
             "qkv": allocate(n * plan.qkv, np.float32, zero=True),
