@@ -35,6 +35,8 @@ class Tensors(Protocol):
 
     def dense(self, name: str) -> DenseTensor: ...
 
+    def release(self) -> None: ...
+
 
 class Weights:
     """Owns the memory that `struct`, a bn_model, points at.
@@ -68,6 +70,8 @@ class Weights:
             if progress:
                 progress(n / spec.n_layers)
             self._load_layer(n)
+            if self._packer is not None:
+                tensors.release()
         if self._packer is not None:
             self._packer.close()
         cos, sin = rope_tables(n_positions, spec.head_dim, spec.rope_theta)

@@ -101,6 +101,9 @@ class RandomTensors:
     def dense(self, name: str) -> DenseTensor:
         return self._dense[name]
 
+    def release(self) -> None:
+        """There is no file."""
+
 
 def stored_as(values: Array, kind: Kind) -> Array:
     """f32 numbers in a stored format; bf16 as the bits, cut off."""
