@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "tokenizers": {"errors"},
     "models": {*BASE, "quant", "formats", "tokenizers"},
     "codegen": BASE,
-    "kernels": {*BASE, "codegen"},
-    "program": {*BASE, "models", "codegen", "kernels"},
+    "kernels": {*BASE, "codegen", "quant"},
+    "program": {*BASE, "quant", "models", "codegen", "kernels"},
     "engine": {*BASE, "program", "kernels"},
 }
 ANYTHING = {"__init__", "model", "cli", "server", "embed"}

@@ -14,15 +14,8 @@ from llvmlite import ir
 
 from bitnet.codegen import Buffer, Dim, Function, Module, Value, Var
 from bitnet.codegen import types as t
-from bitnet.kernels.layouts import (
-    GROUP_TILES,
-    TILE,
-    TILE_BYTES,
-    TiledLayout,
-    i8x64,
-    i32x16,
-    two_bit_fields,
-)
+from bitnet.kernels.layouts import TiledLayout, i8x64, i32x16, two_bit_fields
+from bitnet.quant.tiled import GROUP_TILES, TILE, TILE_BYTES
 
 # How a source holds its codes: "i2_s" as in files of that type (rows of a multiple of 128 columns);
 # "bytes", one code a byte at some bit position, rows of any length.

@@ -16,17 +16,9 @@ import numpy.typing as npt
 
 from bitnet.codegen import Buffer, Dim, Function, Target, Value
 from bitnet.codegen import types as t
-from bitnet.kernels.layouts import (
-    GROUP_ROWS,
-    GROUP_TILES,
-    TILE,
-    TILE_BYTES,
-    Codes,
-    Field,
-    TiledLayout,
-    i8x64,
-)
+from bitnet.kernels.layouts import Field, TiledLayout, i8x64
 from bitnet.kernels.numerics import F32
+from bitnet.quant.tiled import GROUP_ROWS, GROUP_TILES, TILE, TILE_BYTES, Codes
 
 BLOCK_ROWS = 64
 BLOCK_GROUPS = BLOCK_ROWS // GROUP_ROWS

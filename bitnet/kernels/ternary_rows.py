@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from bitnet.codegen import Buffer, Dim, Function, Target, Value
 from bitnet.codegen import types as t
-from bitnet.kernels.layouts import TILE, TILE_BYTES, InPlace, two_bit_fields
+from bitnet.kernels.layouts import InPlace, two_bit_fields
 from bitnet.kernels.numerics import LANES
 from bitnet.kernels.ternary import (
     BLOCK_ROWS,
@@ -21,6 +21,7 @@ from bitnet.kernels.ternary import (
     for_all_tokens,
     shifts_for,
 )
+from bitnet.quant.tiled import TILE, TILE_BYTES
 
 _FIELDS = 4
 _STRIPS = BLOCK_ROWS // TILE

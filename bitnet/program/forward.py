@@ -21,7 +21,7 @@ from bitnet.kernels import ternary
 from bitnet.kernels.attention import attend, store_kv
 from bitnet.kernels.gate import gated
 from bitnet.kernels.head import STORED, Kind, embed, head_rows
-from bitnet.kernels.layouts import TILE, InPlace, TiledLayout
+from bitnet.kernels.layouts import InPlace, TiledLayout
 from bitnet.kernels.norm import quantize, rms_norm
 from bitnet.kernels.rope import rope
 from bitnet.kernels.ternary import BLOCK_ROWS
@@ -29,6 +29,7 @@ from bitnet.kernels.ternary_rows import rows_block
 from bitnet.program.abi import BATCH, LAYER, MODEL
 from bitnet.program.plan import Plan
 from bitnet.program.team import Team
+from bitnet.quant.tiled import TILE
 
 HEAD_ROWS = 64  # rows of the output head per work item
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.attention import BLOCK, KVKind, KVLayout
 from bitnet.kernels.head import Kind
-from bitnet.kernels.layouts import I2_S_BLOCK, LAYOUTS, TILE, Layout, LayoutName, TiledLayout
+from bitnet.kernels.layouts import I2_S_BLOCK, LAYOUTS, Layout, LayoutName, TiledLayout
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.ternary import MAX_COLUMNS
 from bitnet.models.spec import ModelSpec
+from bitnet.quant.tiled import TILE
 
 
 @dataclass(frozen=True)

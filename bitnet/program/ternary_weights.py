@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError
-from bitnet.kernels.layouts import TILE, TiledLayout
+from bitnet.kernels.layouts import TiledLayout
 from bitnet.models.tensors import StoredRows, TernaryTensor
 from bitnet.program.memory import allocate, allocate_pages
 from bitnet.program.program import Program
+from bitnet.quant.tiled import TILE
 
 _STRIPS_AT_ONCE = 64  # of 16 rows: what a thread packs at a time
 

@@ -13,6 +13,7 @@ from bitnet.codegen import Module, Target
 from bitnet.kernels import pack
 from bitnet.kernels.layouts import LAYOUTS, LayoutName, TiledLayout
 from bitnet.quant import i2s
+from bitnet.quant import tiled as quant_tiled
 from tests.kernels.harness import Array, Native, assert_same_bits, few, seeds
 
 TILED = [name for name, layout in LAYOUTS.items() if isinstance(layout, TiledLayout)]
@@ -47,7 +48,7 @@ def test_i2_s_becomes_the_bytes_of_the_reference(
     packed = np.full(tiled(name).packed_bytes(*codes.shape), 0xEE, np.uint8)
     run = packer(target, checked, name, "i2_s", columns)
     assert run(i2s.pack_codes(codes), 2 * groups, 0, packed, 0, 1) == 0
-    assert_same_bits(packed, tiled(name).pack_reference(codes))
+    assert_same_bits(packed, quant_tiled.pack(name, codes))
 
 
 @given(seeds, st.sampled_from(TILED), st.sampled_from(BYTE_COLUMNS), st.sampled_from([0, 2, 6]))
@@ -60,7 +61,7 @@ def test_bytes_become_the_bytes_of_the_reference(
     packed = np.full(tiled(name).packed_bytes(32, columns), 0xEE, np.uint8)
     run = packer(target, checked, name, "bytes", columns)
     assert run(codes << shift | noise, 2, shift, packed, 0, 1) == 0
-    assert_same_bits(packed, tiled(name).pack_reference(codes))
+    assert_same_bits(packed, quant_tiled.pack(name, codes))
 
 
 @pytest.mark.parametrize("name", TILED)
@@ -75,7 +76,7 @@ def test_strips_go_to_every_so_many_tiles(target: Target, checked: bool, name: L
     both = np.stack([first.reshape(3, 16, columns), second.reshape(3, 16, columns)], 1)
     expected = np.zeros((128, columns), np.uint8)
     expected[32:] = both.reshape(96, columns)
-    assert_same_bits(packed, tiled(name).pack_reference(expected))
+    assert_same_bits(packed, quant_tiled.pack(name, expected))
 
 
 @pytest.mark.parametrize("kind", ["i2_s", "bytes"])

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from bitnet.codegen import Buffer, Function, Target, Value
 from bitnet.codegen import types as t
 from bitnet.kernels import ternary, ternary_rows
-from bitnet.kernels.layouts import LAYOUTS, TILE, Codes, InPlace, Layout, LayoutName, TiledLayout
+from bitnet.kernels.layouts import LAYOUTS, InPlace, Layout, LayoutName, TiledLayout
 from bitnet.kernels.norm import quantize_reference
 from bitnet.kernels.ternary import BLOCK_ROWS
-from bitnet.quant import i2s
+from bitnet.quant import i2s, tiled
+from bitnet.quant.tiled import TILE, Codes
 from tests.kernels.harness import Array, Native, assert_same_bits, f32, few, kernel, seeds
 
 TILED = [name for name, layout in LAYOUTS.items() if isinstance(layout, TiledLayout)]
@@ -28,7 +29,7 @@ class Weights:
 
     def __init__(self, layout: Layout, codes: Codes) -> None:
         if isinstance(layout, TiledLayout):
-            self.argument = layout.pack_reference(codes)
+            self.argument = tiled.pack(layout.name, codes)
             return
         self._data = i2s.pack(codes, 1.0)
         step = TILE * codes.shape[1] // 4
@@ -46,24 +47,6 @@ def placed(layout: Layout, q: Array) -> Array:
     out = np.zeros((len(q), layout.q_width(q.shape[1])), np.int8)
     out[:, [layout.place(column) for column in range(q.shape[1])]] = q
     return out
-
-
-@pytest.mark.parametrize("name", TILED)
-def test_every_code_lands_where_the_layout_says(name: LayoutName) -> None:
-    """[group of 32][step][tile][byte 4r+c]: row r, field j holding columns 4j..4j+3."""
-    layout = LAYOUTS[name]
-    assert isinstance(layout, TiledLayout)
-    step = layout.step
-    codes = np.random.default_rng(0).integers(0, 3, (64, 5 * step), np.uint8)
-    packed = layout.pack_reference(codes).reshape(2, 5, 2, 64)
-    for row, column in np.ndindex(*codes.shape):
-        byte = int(packed[row // 32, column // step, row % 32 // 16, row % 16 * 4 + column % 4])
-        field = column % step // 4
-        if name == "2bit":
-            code = byte >> 2 * field & 3
-        else:
-            code = byte // 82 if field == 4 else byte % 82 // 3**field % 3
-        assert code == codes[row, column]
 
 
 def test_in_place_activations_come_as_the_fields_of_64_bytes_do() -> None:
@@ -139,7 +122,7 @@ def test_half_a_million_columns_still_fit_32_bits(target: Target, name: LayoutNa
     columns, layout = 2**19, LAYOUTS[name]
     codes = np.full((1, columns), 2, np.uint8)  # all weights +1
     if isinstance(layout, TiledLayout):
-        tile = layout.encode_reference(np.full((layout.step // 4, 64), 2, np.uint8))
+        tile = tiled.encode(layout.name, np.full((layout.step // 4, 64), 2, np.uint8))
         weights = np.tile(tile, layout.packed_bytes(BLOCK_ROWS, columns) // 64)
     else:
         data = i2s.pack(np.repeat(codes, TILE, 0), 1.0)
