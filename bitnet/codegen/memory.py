@@ -112,6 +112,11 @@ class Buffer:
         address = self._address(index).ir
         return Value(b, b.load_atomic(address, "acquire", t.size(self.element), typ=self.element))
 
+    def prefetch(self, index: Dim) -> None:
+        """Ask for the cache line of an element; it need not exist."""
+        address, hints = self._address(index), [self.k.const(t.i32, n) for n in (0, 3, 1)]
+        self.k.intrinsic("llvm.prefetch.p0", t.void, address, *hints)  # to read, into all caches
+
     # -- inside -----------------------------------------------------------------------------
 
     def _address(self, index: Dim) -> Value:

@@ -90,7 +90,7 @@ class _Forward:
 
     def write(self) -> None:
         k, spec, plan = self.k, self.spec, self.plan
-        with self.team.phase(self.n_tokens) as token:
+        with self.team.phase("embed", self.n_tokens) as token:
             tokens = self.batch.buffer("tokens", t.i32, self.n_tokens)
             table = self.table("embedding", plan.embedding)
             x = self.row("x", plan.hidden, token)
@@ -117,7 +117,7 @@ class _Forward:
     ) -> None:
         """The input of a ternary linear: norm `source` (unless a sub-norm is absent), quantise."""
         k = self.k
-        with self.team.phase(self.n_tokens) as token:
+        with self.team.phase(norm, self.n_tokens) as token:
             x = self.row(source, width, token)
             if self.spec.sub_norms or not norm.endswith("sub_norm"):
                 normed = Buffer.local(k, t.f32, width, "normed")
@@ -134,7 +134,7 @@ class _Forward:
         packed = weights.buffer(name, t.i8, ternary.packed_bytes(rows, columns))
         scales = weights.buffer(f"{name}_scale", t.f32, rows)
         size = ternary.group_bytes(columns)
-        with self.team.phase(rows // GROUP_ROWS) as group:
+        with self.team.phase(name, rows // GROUP_ROWS) as group:
 
             def use(token: Value, sums: list[Value]) -> None:
                 total = self.per_token("q_total", t.i32, token)[0]
@@ -170,7 +170,7 @@ class _Forward:
         k, spec, plan = self.k, self.spec, self.plan
         d, half = spec.head_dim, spec.head_dim // 2
         n_angles = self.model["n_positions"] * half
-        with self.team.phase(self.n_tokens) as token:
+        with self.team.phase("rope", self.n_tokens) as token:
             position = self.position(token)
             cos, sin = (
                 self.model.buffer(f, t.f32, n_angles).part(position * half, half)
@@ -188,7 +188,7 @@ class _Forward:
     def attention(self, layer: Value) -> None:
         k, spec, plan = self.k, self.spec, self.plan
         d, group = spec.head_dim, spec.n_heads // spec.n_kv_heads
-        with self.team.phase(self.n_tokens * spec.n_heads) as item:
+        with self.team.phase("attention", self.n_tokens * spec.n_heads) as item:
             token, head = item // spec.n_heads, item % spec.n_heads
             out = self.row("row", plan.attention, token)
             attend(
@@ -212,7 +212,7 @@ class _Forward:
         k, spec, plan = self.k, self.spec, self.plan
         n_logits = self.batch["n_logits"]
         hidden = self.batch.buffer("row", t.f32, n_logits * plan.hidden)
-        with self.team.phase(n_logits) as i:
+        with self.team.phase("output_norm", n_logits) as i:
             token = self.batch.buffer("logit_tokens", t.i32, n_logits)[i].zext(t.i64)
             weight = self.model.buffer("output_norm", t.f32, plan.hidden)
             y = hidden.part(i * plan.hidden, plan.hidden)
@@ -220,7 +220,7 @@ class _Forward:
                 k, self.row("x", plan.hidden, token), weight, y, spec.hidden_size, spec.rms_norm_eps
             )
         n_items: Dim = (n_logits > 0).select(-(-spec.vocab_size // HEAD_ROWS), k.index(0))
-        with self.team.phase(n_items) as item:
+        with self.team.phase("head", n_items) as item:
             first = item * HEAD_ROWS
             stop = k.min(first + HEAD_ROWS, spec.vocab_size)
             logits = self.batch.buffer("logits", t.f32, n_logits * spec.vocab_size)
