@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bitnet.tokenizers import Tokenizer
 
 _DEFAULT_CONTEXT = 4096
-_STEP_TOKENS = 128  # prompt tokens that one step takes
+STEP_TOKENS = 128  # prompt tokens that one step takes
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -100,6 +100,27 @@ def load(
         raise
 
 
+def compile_model(
+    checkpoint: Checkpoint,
+    target: str | None,
+    context: int,
+    kv: KVKind,
+    progress: Progress | None,
+    *,
+    profiled: bool = False,
+) -> tuple[Program, Weights]:
+    """The program for a checkpoint, and its weights, for sequences of up to `context` positions.
+
+    profiled: see `Program`; the other arguments, and what is raised, as in `load`.
+    """
+    spec = checkpoint.spec
+    embedding = checkpoint.dense("token_embd.weight").kind
+    head = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
+    plan = Plan(spec, embedding, head, kv)
+    program = Program(plan, find_target(target), profiled=profiled)
+    return program, Weights(program, checkpoint, context, progress)
+
+
 class Model:
     """A compiled model, ready to generate; made by `bitnet.load`. Usable from any thread."""
 
@@ -112,17 +133,13 @@ class Model:
         kv: KVKind,
         progress: Progress | None,
     ) -> None:
-        spec = checkpoint.spec
-        limit = spec.context_length
+        limit = checkpoint.spec.context_length
         if context is not None and not 1 <= context <= limit:
             raise InvalidArgumentError(f"context must be in 1..{limit}, not {context}")
         self.context = context or min(limit, _DEFAULT_CONTEXT)
-        embedding = checkpoint.dense("token_embd.weight").kind
-        head = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
-        program = Program(Plan(spec, embedding, head, kv), find_target(target))
-        weights = Weights(program, checkpoint, self.context, progress)
+        program, weights = compile_model(checkpoint, target, self.context, kv, progress)
         workers = Workers(default_threads(checkpoint.size_bytes) if threads is None else threads)
-        stepper = Stepper(program, weights, workers, min(_STEP_TOKENS, self.context))
+        stepper = Stepper(program, weights, workers, min(STEP_TOKENS, self.context))
         self._checkpoint = checkpoint
         self._engine = Engine(stepper, self.context)
 

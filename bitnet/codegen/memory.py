@@ -113,9 +113,9 @@ class Buffer:
         return Value(b, b.load_atomic(address, "acquire", t.size(self.element), typ=self.element))
 
     def prefetch(self, index: Dim) -> None:
-        """Ask for the cache line of an element; it need not exist."""
-        address, hints = self._address(index), [self.k.const(t.i32, n) for n in (0, 3, 1)]
-        self.k.intrinsic("llvm.prefetch.p0", t.void, address, *hints)  # to read, into all caches
+        """Ask for the cache line of an element that is read once; it need not exist."""
+        to_read_data_once = [self.k.const(t.i32, n) for n in (0, 0, 1)]
+        self.k.intrinsic("llvm.prefetch.p0", t.void, self._address(index), *to_read_data_once)
 
     # -- inside -----------------------------------------------------------------------------
 
