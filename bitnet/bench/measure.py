@@ -12,7 +12,7 @@ import numpy as np
 
 from bitnet.bench.cost import LAYOUT, Cost, Part, phase_costs, total_cost
 from bitnet.bench.machine import PeakMemory, write_perf_map
-from bitnet.bench.options import Options, Test, prompt_steps
+from bitnet.bench.options import Options, Workload, prompt_steps
 from bitnet.bench.probes import Limits, Probes
 from bitnet.bench.profile import PhaseProfile, phase_profiles
 from bitnet.bench.random_source import RandomCheckpoint
@@ -51,9 +51,9 @@ def measure(
     for n in threads:
         bench = _Bench(name, program, weights, n, options, load_s, memory)
         for batch in options.batches:
-            for test in options.tests:
-                progress(f"{test.name}, {n} threads, batch {batch}")
-                rows.append(bench.row(test, batch))
+            for workload in options.workloads:
+                progress(f"{workload.name}, {n} threads, batch {batch}")
+                rows.append(bench.row(workload, batch))
         bench.close()
     return rows
 
@@ -86,13 +86,13 @@ class _Bench:
     def close(self) -> None:
         self.stepper.close()
 
-    def row(self, test: Test, batch: int) -> Row:
-        steps = test.steps(batch, self.stepper.max_tokens)
+    def row(self, workload: Workload, batch: int) -> Row:
+        steps = workload.steps(batch, self.stepper.max_tokens)
         costs = phase_costs(self.program.plan, steps)
         limits = self._limits()
-        seconds, profile = self._time(test, batch, steps, costs)
+        seconds, profile = self._time(workload, batch, steps, costs)
         limits = limits.best(self._limits())
-        n_tokens, cost = test.n * batch, total_cost(costs)
+        n_tokens, cost = workload.n * batch, total_cost(costs)
         speed = statistics.median(n_tokens / s for s in seconds)
         bandwidth = Limit(
             "bandwidth", limits.bandwidth, speed * cost.bytes / n_tokens / limits.bandwidth
@@ -101,7 +101,7 @@ class _Bench:
         return Row(
             model=self.name,
             shape=_shape(self.program.plan.spec),
-            test=test.name,
+            test=workload.name,
             threads=self.workers.n,
             batch=batch,
             target=self.program.target.name,
@@ -122,16 +122,16 @@ class _Bench:
             return self.probes.measure()
 
     def _time(
-        self, test: Test, batch: int, steps: list[list[Part]], costs: dict[str, Cost]
+        self, workload: Workload, batch: int, steps: list[list[Part]], costs: dict[str, Cost]
     ) -> tuple[list[float], tuple[PhaseProfile, ...] | None]:
         """Seconds of each repetition, after one that does not count; and where they went."""
         sequences = [KVSequence() for _ in range(batch)]
-        before = prompt_steps(test.depth, batch, self.stepper.max_tokens, wants_logits=False)
+        before = prompt_steps(workload.depth, batch, self.stepper.max_tokens, wants_logits=False)
         self._run_prompts(before, sequences)
-        self._once(test, steps, sequences)
+        self._once(workload, steps, sequences)
         self.stepper.profiles.clear()
         start = time.perf_counter(), self._ticks()
-        seconds = [self._once(test, steps, sequences) for _ in range(self.options.repetitions)]
+        seconds = [self._once(workload, steps, sequences) for _ in range(self.options.repetitions)]
         passed = time.perf_counter() - start[0], self._ticks() - start[1]
         for sequence in sequences:
             self.stepper.release(sequence)
@@ -145,15 +145,17 @@ class _Bench:
     def _ticks(self) -> int:
         return self.program.ticks() if self.options.profiled else 0
 
-    def _once(self, test: Test, steps: list[list[Part]], sequences: list[KVSequence]) -> float:
+    def _once(
+        self, workload: Workload, steps: list[list[Part]], sequences: list[KVSequence]
+    ) -> float:
         """The seconds of one repetition."""
         for sequence in sequences:
-            sequence.length = test.depth
+            sequence.length = workload.depth
         start = time.perf_counter()
-        if test.kind == "pp":
+        if workload.kind == "pp":
             self._run_prompts(steps, sequences)
         else:
-            self._decode(test.n, sequences)
+            self._decode(workload.n, sequences)
         return time.perf_counter() - start
 
     def _run_prompts(self, steps: list[list[Part]], sequences: list[KVSequence]) -> None:

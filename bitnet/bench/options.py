@@ -36,19 +36,19 @@ class Options:
             _check(name, getattr(self, name), least)
         _check("batches", self.batches, 1)
         _check("repetitions", [self.repetitions], 1)
-        if not self.tests:
+        if not self.workloads:
             raise InvalidArgumentError("there is nothing to measure: no prompt and no new tokens")
 
     @property
-    def tests(self) -> list[Test]:
-        prompts = [Test("pp", n) for n in self.prompts if n]
-        new = [Test("tg", n, depth) for depth in self.depths for n in self.new if n]
+    def workloads(self) -> list[Workload]:
+        prompts = [Workload("pp", n) for n in self.prompts if n]
+        new = [Workload("tg", n, depth) for depth in self.depths for n in self.new if n]
         return prompts + new
 
     @property
     def positions(self) -> int:
         """The longest sequence. The context that the model is made for is no limit to its speed."""
-        return max(test.depth + test.n for test in self.tests)
+        return max(workload.depth + workload.n for workload in self.workloads)
 
 
 def _check(name: str, values: Sequence[int], least: int) -> None:
@@ -58,7 +58,7 @@ def _check(name: str, values: Sequence[int], least: int) -> None:
 
 
 @dataclass(frozen=True)
-class Test:
+class Workload:
     """A prompt of `n` tokens ("pp"), or `n` new tokens after `depth` others ("tg")."""
 
     kind: Literal["pp", "tg"]

@@ -122,7 +122,9 @@ class Probes:
         job.yield_thread = _ffi.cast("void *", yield_function())
         for field, array in (("sync", sync), ("data", data), ("out", out)):
             setattr(job, field, _ffi.cast("void *", array.ctypes.data))
-        function, held = self._functions[name], (job, sync, data, out)
+        function = self._functions[name]
+        # A thread may still be on its way out when the others are done.
+        held = (job, sync, data, out, self._library)
         start = time.perf_counter()
         self._workers.run(lambda: function(held[0]))
         return time.perf_counter() - start

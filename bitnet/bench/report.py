@@ -11,8 +11,6 @@ from dataclasses import asdict
 from bitnet.bench.profile import PhaseProfile
 from bitnet.bench.row import Row
 
-_NO_VALUE = ""
-
 
 def to_json(rows: Sequence[Row]) -> str:
     return json.dumps([asdict(row) for row in rows], indent=2) + "\n"
@@ -58,8 +56,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
     parts = [" · ".join(about) + "\n", _table(_HEADER, [_cells(row) for row in rows])]
     for row in rows:
         if row.profile is not None:
-            parts.append(f"\n{row.name}, over all repetitions:\n")
-            parts.append(profile_table(row.profile))
+            parts += [f"{row.name}, over all repetitions:\n", profile_table(row.profile)]
     return "\n".join(parts)
 
 
@@ -121,7 +118,7 @@ def profile_table(profile: Sequence[PhaseProfile]) -> str:
 
 def _rate(amount: float | None, ms: float) -> str:
     """In units of 10**9 a second."""
-    return f"{amount / ms / 1e6:.1f}" if amount is not None and ms else _NO_VALUE
+    return f"{amount / ms / 1e6:.1f}" if amount is not None and ms else ""
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

@@ -108,6 +108,8 @@ def bench(
 
     Beside each speed stands what this machine can do at best: the bandwidth of its memory and its
     peak of int8 multiply-accumulates, measured before and after each test on the same threads.
+    A model that fits into the caches may go beyond the bandwidth of memory.
+
     Options that take numbers take several, with commas between; all combinations are measured.
     """
     profiled = profile or flamegraph is not None
@@ -126,11 +128,18 @@ def bench(
     )
     earlier = None if baseline is None else Baseline(baseline)
     open_model = _opener(model, random, layers)
+    if flamegraph is not None:
+        _write(flamegraph, "")  # that it cannot be written shows before anything is measured
     if warning := busy_warning():
         typer.echo(f"warning: {warning}", err=True)
-    rows = measure(open_model, wanted, _show_progress if sys.stderr.isatty() else _say_nothing)
+    if sys.stderr.isatty():
+        rows = measure(open_model, wanted, _show)
+        _show("")
+    else:
+        rows = measure(open_model, wanted)
     if flamegraph is not None:
-        _write_stacks(flamegraph, rows)
+        stacks = [line for row in rows for line in collapsed_stacks(row.name, row.profile or ())]
+        _write(flamegraph, "".join(f"{line}\n" for line in stacks))
     typer.echo(_WRITERS[output](rows), nl=False)
     if earlier is not None:
         _judge(earlier.compare(rows))
@@ -156,18 +165,14 @@ def _opener(model: Path | None, shape: str | None, layers: int | None) -> Callab
     return lambda: checkpoint
 
 
-def _show_progress(what: str) -> None:
+def _show(what: str) -> None:
+    """Replace what the terminal's line says."""
     typer.echo(f"\r{what:<60}\r", nl=False, err=True)
 
 
-def _say_nothing(_: str) -> None:
-    pass
-
-
-def _write_stacks(path: Path, rows: Sequence[Row]) -> None:
-    lines = [line for row in rows for line in collapsed_stacks(row.name, row.profile or ())]
+def _write(path: Path, text: str) -> None:
     try:
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InvalidArgumentError(f"cannot write {path}: {error.strerror}") from error
 
