@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bitnet.tokenizers import Tokenizer
 
 _DEFAULT_CONTEXT = 4096
-_STEP_TOKENS = 128  # prompt tokens that one step takes
+STEP_TOKENS = 128  # prompt tokens that one step takes
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -104,6 +104,29 @@ def load(
         raise
 
 
+def compile_model(
+    checkpoint: Checkpoint,
+    target: str | None,
+    context: int,
+    kv: KVKind,
+    layout: LayoutName | None,
+    workers: Workers,
+    progress: Progress | None,
+    *,
+    profiled: bool = False,
+) -> tuple[Program, Weights]:
+    """The program for a checkpoint, and its weights, for sequences of up to `context` positions.
+
+    profiled: see `Program`; the other arguments, and what is raised, as in `load`.
+    """
+    spec = checkpoint.spec
+    embedding = checkpoint.dense("token_embd.weight").kind
+    head = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
+    plan = Plan(spec, embedding, head, kv, layout or "b3")
+    program = Program(plan, find_target(target), profiled=profiled)
+    return program, Weights(program, checkpoint, context, workers, progress)
+
+
 class Model:
     """A compiled model, ready to generate; made by `bitnet.load`. Usable from any thread."""
 
@@ -117,19 +140,19 @@ class Model:
         layout: LayoutName | None,
         progress: Progress | None,
     ) -> None:
-        spec = checkpoint.spec
-        limit = spec.context_length
+        limit = checkpoint.spec.context_length
         if context is not None and not 1 <= context <= limit:
             raise InvalidArgumentError(f"context must be in 1..{limit}, not {context}")
         self.context = context or min(limit, _DEFAULT_CONTEXT)
-        embedding = checkpoint.dense("token_embd.weight").kind
-        head = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
-        plan = Plan(spec, embedding, head, kv, layout or "b3")
-        program = Program(plan, find_target(target))
-        n_threads = default_threads(checkpoint.size_bytes) if threads is None else threads
-        weights = Weights(program, checkpoint, self.context, n_threads, progress)
-        workers = Workers(n_threads)
-        stepper = Stepper(program, weights, workers, min(_STEP_TOKENS, self.context))
+        workers = Workers(default_threads(checkpoint.size_bytes) if threads is None else threads)
+        try:
+            program, weights = compile_model(
+                checkpoint, target, self.context, kv, layout, workers, progress
+            )
+            stepper = Stepper(program, weights, workers, min(STEP_TOKENS, self.context))
+        except BaseException:
+            workers.close()
+            raise
         self._checkpoint = checkpoint
         self._engine = Engine(stepper, self.context)
 

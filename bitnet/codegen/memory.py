@@ -104,12 +104,6 @@ class Buffer:
     def __setitem__(self, index: Dim, value: Value) -> None:
         self.store(index, value)
 
-    def prefetch(self, index: Dim) -> None:
-        """Ask for the cache line of an element, which may lie outside: nothing is read yet."""
-        k = self.k
-        read, keep, data = (k.const(t.i32, number) for number in (0, 3, 1))
-        k.intrinsic("llvm.prefetch.p0", t.void, self._address(index), read, keep, data)
-
     def atomic_add(self, index: Dim, amount: Value) -> Value:
         """Add to an element as one atomic step; gives the value before."""
         self._in_bounds(index, 1)
@@ -121,6 +115,11 @@ class Buffer:
         b = self.k.builder
         address = self._address(index).ir
         return Value(b, b.load_atomic(address, "acquire", t.size(self.element), typ=self.element))
+
+    def prefetch(self, index: Dim) -> None:
+        """Ask for the cache line of an element that is read once; it need not exist."""
+        to_read_data_once = [self.k.const(t.i32, n) for n in (0, 0, 1)]
+        self.k.intrinsic("llvm.prefetch.p0", t.void, self._address(index), *to_read_data_once)
 
     # -- inside -----------------------------------------------------------------------------
 

@@ -128,3 +128,7 @@ class Target:
 
     def pause(self, k: Function) -> None:
         """Tell the core that this is a spin-wait."""
+
+    def ticks(self, k: Function) -> Value:
+        """A clock of constant rate that all cores share, as i64; for measurements."""
+        return k.intrinsic("llvm.readsteadycounter", t.i64)

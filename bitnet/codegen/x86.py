@@ -39,10 +39,13 @@ def make_target(name: str, triple: str, optional: tuple[str, ...]) -> Target:
 
 
 class ScalarX86(Target):
-    """Baseline x86-64: generic IR, plus the instruction that marks a spin-wait."""
+    """Baseline x86-64: generic IR, plus the instructions for spin-waits and for time."""
 
     def pause(self, k: Function) -> None:
         k.intrinsic("llvm.x86.sse2.pause", t.void)
+
+    def ticks(self, k: Function) -> Value:
+        return k.intrinsic("llvm.readcyclecounter", t.i64)  # the time stamp counter
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class _Forward:
 
     def write(self) -> None:
         k, spec, plan = self.k, self.spec, self.plan
-        with self.team.phase(self.n_tokens) as token:
+        with self.team.phase("embed", self.n_tokens) as token:
             tokens = self.batch.buffer("tokens", t.i32, self.n_tokens)
             table = self.table("embedding", plan.embedding)
             x = self.row("x", plan.hidden, token)
@@ -104,15 +104,15 @@ class _Forward:
     def layer(self, number: Value, weights: StructRef) -> None:
         plan, spec = self.plan, self.spec
         self.norm_and_quantize(weights, "x", "attn_norm", plan.hidden, spec.hidden_size)
-        self.linear(weights, "qkv", plan.qkv, spec.hidden_size, self.store_qkv)
+        self.linear(weights, "qkv", self.store_qkv)
         self.rotate_and_keep(number)
         self.attention(number)
         self.norm_and_quantize(weights, "row", "attn_sub_norm", plan.attention, spec.q_size)
-        self.linear(weights, "attn_output", plan.hidden, spec.q_size, self.add_to_x)
+        self.linear(weights, "attn_output", self.add_to_x)
         self.norm_and_quantize(weights, "x", "ffn_norm", plan.hidden, spec.hidden_size)
-        self.linear(weights, "gate_up", 2 * plan.ffn, spec.hidden_size, self.store_gated)
+        self.linear(weights, "gate_up", self.store_gated)
         self.norm_and_quantize(weights, "row", "ffn_sub_norm", plan.ffn, spec.ffn_size)
-        self.linear(weights, "down", plan.hidden, spec.ffn_size, self.add_to_x)
+        self.linear(weights, "down", self.add_to_x)
 
     def norm_and_quantize(
         self, weights: StructRef, source: str, norm: str, width: int, n: int
@@ -120,7 +120,7 @@ class _Forward:
         """The input of a ternary linear: norm `source` (unless a sub-norm is absent), quantise."""
         k, layout = self.k, self.plan.weights_layout
         q_width = layout.q_width(n)
-        with self.team.phase(self.n_tokens) as token:
+        with self.team.phase(norm, self.n_tokens) as token:
             x = self.row(source, width, token)
             if self.spec.sub_norms or not norm.endswith("sub_norm"):
                 normed = Buffer.local(k, t.f32, width, "normed")
@@ -132,11 +132,12 @@ class _Forward:
             total = self.per_token("q_total", t.i32, token)
             quantize(k, x, layout, q, scale, total)
 
-    def linear(self, weights: StructRef, name: str, rows: int, columns: int, store: Store) -> None:
+    def linear(self, weights: StructRef, name: str, store: Store) -> None:
         """Ternary linear `name` of all tokens; `store(token, first row, y)` takes the results."""
         k, layout = self.k, self.plan.weights_layout
+        rows, columns = self.plan.matrices()[name]
         scales = weights.buffer(f"{name}_scale", t.f32, rows)
-        with self.team.phase(rows // BLOCK_ROWS) as block:
+        with self.team.phase(name, rows // BLOCK_ROWS) as block:
             first = block * BLOCK_ROWS
 
             def use(token: Value, sums: list[Value]) -> None:
@@ -181,7 +182,7 @@ class _Forward:
         k, spec, plan = self.k, self.spec, self.plan
         d, half = spec.head_dim, spec.head_dim // 2
         n_angles = self.model["n_positions"] * half
-        with self.team.phase(self.n_tokens) as token:
+        with self.team.phase("rope", self.n_tokens) as token:
             position = self.position(token)
             cos, sin = (
                 self.model.buffer(f, t.f32, n_angles).part(position * half, half)
@@ -199,7 +200,7 @@ class _Forward:
     def attention(self, layer: Value) -> None:
         k, spec, plan = self.k, self.spec, self.plan
         d, group = spec.head_dim, spec.n_heads // spec.n_kv_heads
-        with self.team.phase(self.n_tokens * spec.n_heads) as item:
+        with self.team.phase("attention", self.n_tokens * spec.n_heads) as item:
             token, head = item // spec.n_heads, item % spec.n_heads
             out = self.row("row", plan.attention, token)
             attend(
@@ -223,7 +224,7 @@ class _Forward:
         k, spec, plan = self.k, self.spec, self.plan
         n_logits = self.batch["n_logits"]
         hidden = self.batch.buffer("row", t.f32, n_logits * plan.hidden)
-        with self.team.phase(n_logits) as i:
+        with self.team.phase("output_norm", n_logits) as i:
             token = self.batch.buffer("logit_tokens", t.i32, n_logits)[i].zext(t.i64)
             weight = self.model.buffer("output_norm", t.f32, plan.hidden)
             y = hidden.part(i * plan.hidden, plan.hidden)
@@ -231,7 +232,7 @@ class _Forward:
                 k, self.row("x", plan.hidden, token), weight, y, spec.hidden_size, spec.rms_norm_eps
             )
         n_items: Dim = (n_logits > 0).select(-(-spec.vocab_size // HEAD_ROWS), k.index(0))
-        with self.team.phase(n_items) as item:
+        with self.team.phase("head", n_items) as item:
             first = item * HEAD_ROWS
             stop = k.min(first + HEAD_ROWS, spec.vocab_size)
             logits = self.batch.buffer("logits", t.f32, n_logits * spec.vocab_size)

@@ -100,17 +100,24 @@ class Plan:
     @property
     def ternary_bytes(self) -> int:
         """What the ternary weights take in memory, and what a decoded token reads of them."""
+        per_layer = sum(self.matrix_bytes(*shape) for shape in self.matrices().values())
+        return self.spec.n_layers * per_layer
+
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """The ternary matrices of a layer as they are multiplied: (rows, padded; columns)."""
+        spec = self.spec
+        return {
+            "qkv": (self.qkv, spec.hidden_size),
+            "attn_output": (self.hidden, spec.q_size),
+            "gate_up": (2 * self.ffn, spec.hidden_size),
+            "down": (self.hidden, spec.ffn_size),
+        }
+
+    def matrix_bytes(self, rows: int, columns: int) -> int:
         layout = self.weights_layout
-        if not isinstance(layout, TiledLayout):
-            return sum(rows * columns // 4 for rows, columns in self.spec.ternary_shapes().values())
-        spec, n = self.spec, layout.packed_bytes
-        per_layer = (
-            n(self.qkv, spec.hidden_size)
-            + n(self.hidden, spec.q_size)
-            + n(2 * self.ffn, spec.hidden_size)
-            + n(self.hidden, spec.ffn_size)
-        )
-        return spec.n_layers * per_layer
+        if isinstance(layout, TiledLayout):
+            return layout.packed_bytes(rows, columns)
+        return rows * columns // 4
 
     def _check_in_place(self) -> None:
         for name, (rows, columns) in self.spec.ternary_shapes().items():

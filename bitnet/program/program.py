@@ -10,11 +10,13 @@ import numpy.typing as npt
 
 from bitnet import config
 from bitnet.codegen import Module, Target, jit
+from bitnet.codegen.elf import Symbol, loaded_functions
 from bitnet.codegen.module import VIOLATION
 from bitnet.errors import BoundsError
 from bitnet.kernels import sampling
 from bitnet.kernels.layouts import I2_S_BLOCK, TiledLayout
 from bitnet.kernels.pack import SourceKind, pack, pack_name
+from bitnet.program import timer
 from bitnet.program.forward import add_forward
 from bitnet.program.memory import address, ffi
 from bitnet.program.plan import Plan
@@ -26,6 +28,7 @@ _SIGNATURES = {
     "sample": "int64_t (*)(void *, int64_t, float, int64_t, float, float, double, void *)",
 }
 _PACK = "int64_t (*)(void *, int64_t, int64_t, void *, int64_t, int64_t)"
+_TICKS = "int64_t (*)(void)"
 
 
 def _packers(plan: Plan) -> list[tuple[SourceKind, int]]:
@@ -40,15 +43,19 @@ def _packers(plan: Plan) -> list[tuple[SourceKind, int]]:
     return packers
 
 
-def build_module(plan: Plan, target: Target, *, checked: bool = False) -> Module:
+def build_module(
+    plan: Plan, target: Target, *, checked: bool = False, profiled: bool = False
+) -> Module:
     """All functions of a program, not yet compiled."""
-    module = Module(target, checked=checked)
+    module = Module(target, checked=checked, profiled=profiled)
     add_forward(module, plan)
     for kind, columns in _packers(plan):
         pack(module, plan.tiled, kind, columns)
     sampling.penalize(module)
     sampling.argmax(module)
     sampling.sample(module)
+    if profiled:
+        timer.ticks(module)
     return module
 
 
@@ -57,21 +64,31 @@ class Program:
 
     checked: every load and store is compared with its buffer's bounds; a call that went outside
     raises BoundsError.
+    profiled: steps record the time of every phase on every thread, see `Stepper.profiles`.
     """
 
-    def __init__(self, plan: Plan, target: Target, *, checked: bool | None = None) -> None:
+    def __init__(
+        self, plan: Plan, target: Target, *, checked: bool | None = None, profiled: bool = False
+    ) -> None:
         if checked is None:
             checked = "checked" in config.debug()
         self.plan = plan
         self.target = target
-        module = build_module(plan, target, checked=checked)
+        self.profiled = profiled
+        module = build_module(plan, target, checked=checked, profiled=profiled)
         self._sites = module.sites
-        packers = [pack_name(plan.tiled, *packer) for packer in _packers(plan)]
-        names = [*_SIGNATURES, *packers]
+        self.phases = module.phases
+        """Names of the phases that a profile has, in its order; empty when not profiled."""
+        signatures = _SIGNATURES | {
+            pack_name(plan.tiled, *packer): _PACK for packer in _packers(plan)
+        }
+        if profiled:
+            signatures["ticks"] = _TICKS
+        names = list(signatures)
         self._library = jit.load(module, [*names, VIOLATION] if checked else names)
         self._functions = {
-            name: ffi.cast(_SIGNATURES.get(name, _PACK), self._library.address(name))
-            for name in names
+            name: ffi.cast(signature, self._library.address(name))
+            for name, signature in signatures.items()
         }
         self._violation = (
             (ctypes.c_int64 * 2).from_address(self._library.address(VIOLATION)) if checked else None
@@ -151,6 +168,17 @@ class Program:
         )
         self.check_bounds()
         return int(token)
+
+    def ticks(self) -> int:
+        """The clock of the profiles, which this program must be built for."""
+        return int(self._functions["ticks"]())
+
+    def functions(self) -> list[Symbol]:
+        """The generated functions, internal ones too, with their addresses and sizes.
+
+        Raises UnsupportedOperationError where object files are not ELF.
+        """
+        return loaded_functions(self._library, "forward")
 
     def check_bounds(self) -> None:
         """Raise BoundsError if checked code has met a bad access since the last call of this."""

@@ -16,6 +16,7 @@ from bitnet.program.abi import SYNC_WORDS
 from bitnet.program.forward import n_phases
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
+from bitnet.program.timer import empty_profile
 from bitnet.program.weights import Weights
 from bitnet.program.workers import Workers, yield_function
 
@@ -77,6 +78,8 @@ class Stepper:
         self.weights = weights
         self.workers = workers
         self.max_tokens = max_tokens
+        self.profiles: list[npt.NDArray[np.int64]] = []
+        """What a profiled program recorded, one table a step; see `timer.phase_times`."""
         weakref.finalize(self, workers.close)
         self.pages = Pages(program)
         plan, n = program.plan, max_tokens
@@ -108,6 +111,10 @@ class Stepper:
         arrays["logits"] = logits
         arrays["sync"] = allocate(n_phases(plan) * SYNC_WORDS, np.int64, zero=True)
         batch = ffi.new("bn_batch *", self._common)
+        if self.program.profiled:
+            arrays["profile"] = empty_profile(self.workers.n)
+            batch.profile_rows = self.workers.n
+            self.profiles.append(arrays["profile"])
         batch.n_tokens, batch.n_logits = len(arrays["tokens"]), n_logits
         batch.n_sequences, batch.pages_per_sequence = arrays["page_table"].shape
         for name, array in arrays.items():

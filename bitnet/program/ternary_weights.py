@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from bitnet.kernels.layouts import TiledLayout
 from bitnet.models.tensors import StoredRows, TernaryTensor
 from bitnet.program.memory import allocate, allocate_pages
 from bitnet.program.program import Program
+from bitnet.program.workers import Workers
 from bitnet.quant.tiled import TILE
 
 _STRIPS_AT_ONCE = 64  # of 16 rows: what a thread packs at a time
@@ -80,12 +80,14 @@ class Packer:
     n_bytes: what all of them take.
     """
 
-    def __init__(self, program: Program, layout: TiledLayout, n_bytes: int, threads: int) -> None:
+    def __init__(
+        self, program: Program, layout: TiledLayout, n_bytes: int, workers: Workers
+    ) -> None:
         self._program = program
         self._layout = layout
         self._memory = allocate_pages(n_bytes)
         self._used = 0
-        self._pool = ThreadPoolExecutor(threads)
+        self._workers = workers
 
     def matrix(self, rows: int, parts: Sequence[Part]) -> Array:
         """A matrix of `rows` rows, a multiple of 32; those that no part fills are zeros."""
@@ -93,13 +95,8 @@ class Packer:
         size = self._layout.packed_bytes(rows, columns)
         packed = self._memory[self._used : self._used + size]
         self._used += size
-        jobs = [job for part in parts for job in self._jobs(part, packed)]
-        for _ in self._pool.map(lambda job: job(), jobs):
-            pass
+        self._workers.run_all(job for part in parts for job in self._jobs(part, packed))
         return packed
-
-    def close(self) -> None:
-        self._pool.shutdown()
 
     def _jobs(self, part: Part, packed: Array) -> Iterator[Callable[[], None]]:
         """Pieces of a part's packing, in any order, on any thread."""

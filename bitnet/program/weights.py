@@ -22,6 +22,7 @@ from bitnet.program.ternary_weights import (
     stack,
     strip_addresses,
 )
+from bitnet.program.workers import Workers
 
 Progress = Callable[[float], None]
 
@@ -42,7 +43,7 @@ class Weights:
     """Owns the memory that `struct`, a bn_model, points at.
 
     n_positions: how many positions the rotary tables cover.
-    threads: how many work on packing.
+    workers: who packs.
     progress: called with the share done, 0 to 1.
     """
 
@@ -51,7 +52,7 @@ class Weights:
         program: Program,
         tensors: Tensors,
         n_positions: int,
-        threads: int = 1,
+        workers: Workers,
         progress: Progress | None = None,
     ) -> None:
         self._program = program
@@ -61,7 +62,7 @@ class Weights:
         self.ternary_bytes = plan.ternary_bytes
         layout = plan.weights_layout
         self._packer = (
-            Packer(program, layout, self.ternary_bytes, threads)
+            Packer(program, layout, self.ternary_bytes, workers)
             if isinstance(layout, TiledLayout)
             else None
         )
@@ -72,8 +73,6 @@ class Weights:
             self._load_layer(n)
             if self._packer is not None:
                 tensors.release()
-        if self._packer is not None:
-            self._packer.close()
         cos, sin = rope_tables(n_positions, spec.head_dim, spec.rope_theta)
         embedding = self._table("token_embd.weight")
         head = embedding if spec.tied_head else self._table("output.weight")
@@ -100,12 +99,14 @@ class Weights:
         q, k, v, o, gate, up, down = (
             self._tensors.ternary(f"{prefix}{name}.weight") for name in LINEARS
         )
-        for name, rows, parts in (
-            ("qkv", plan.qkv, stack([q, k, v])),
-            ("attn_output", plan.hidden, stack([o])),
-            ("gate_up", 2 * plan.ffn, alternate([gate, up])),
-            ("down", plan.hidden, stack([down])),
+        matrices = plan.matrices()
+        for name, parts in (
+            ("qkv", stack([q, k, v])),
+            ("attn_output", stack([o])),
+            ("gate_up", alternate([gate, up])),
+            ("down", stack([down])),
         ):
+            rows, _ = matrices[name]
             setattr(layer, name, self._matrix(rows, parts))
             setattr(layer, f"{name}_scale", self._hold(row_scales(rows, parts)))
 

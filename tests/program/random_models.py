@@ -193,7 +193,7 @@ def stepper(
     page_size: int = 64,
 ) -> Stepper:
     compiled = program(case, target, checked=checked, layout=layout, page_size=page_size)
-    weights = Weights(compiled, case.tensors, N_POSITIONS)
+    weights = Weights(compiled, case.tensors, N_POSITIONS, Workers(1))
     return Stepper(compiled, weights, Workers(threads), MAX_TOKENS)
 
 

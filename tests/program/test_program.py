@@ -62,7 +62,7 @@ def test_penalties_and_choices_go_through_the_program(target: Target) -> None:
 
 def test_loading_reports_its_progress_from_nothing_to_all() -> None:
     shares: list[float] = []
-    Weights(program(CASE, find_target()), CASE.tensors, N_POSITIONS, progress=shares.append)
+    Weights(program(CASE, find_target()), CASE.tensors, N_POSITIONS, Workers(1), shares.append)
     assert shares[0] == 0
     assert shares[-1] == 1
     assert shares == sorted(shares)
@@ -86,7 +86,7 @@ def test_tables_may_lie_anywhere_in_a_file() -> None:
             return replace(tensor, data=data.reshape(tensor.data.shape))
 
     compiled = program(CASE, find_target())
-    weights = Weights(compiled, Unaligned(CASE), N_POSITIONS)
+    weights = Weights(compiled, Unaligned(CASE), N_POSITIONS, Workers(1))
     steps = Stepper(compiled, weights, Workers(1), MAX_TOKENS)
     assert_same_bits(all_logits(steps, prompt()[:9], 9), reference(CASE)[:9].copy())
 
