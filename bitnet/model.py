@@ -19,6 +19,7 @@ from bitnet.engine.request import FinishReason
 from bitnet.engine.text import StopStrings
 from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.kv_cache import KVKind
+from bitnet.kernels.layouts import LayoutName
 from bitnet.models import open_checkpoint
 from bitnet.program import Plan, Program
 from bitnet.program.step import Stepper
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from bitnet.tokenizers import Tokenizer
 
 _DEFAULT_CONTEXT = 4096
-_STEP_TOKENS = 128  # prompt tokens that one step takes
+STEP_TOKENS = 128  # prompt tokens that one step takes
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -77,6 +78,7 @@ def load(
     threads: int | None = None,
     context: int | None = None,
     kv: KVKind = "f16",
+    layout: LayoutName | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Load and compile a model.
@@ -86,6 +88,8 @@ def load(
     threads: how many threads work together; None is one per core, fewer for small models.
     context: positions a sequence may have; None is the model's own, at most 4096.
     kv: number format of the key/value cache, "f16" or "f32".
+    layout: how the ternary weights lie in memory, see `bitnet.kernels.layouts`; it does not change
+        results. None is the fastest one that this machine was measured to have for the model.
     progress: called with the share of the weights that is loaded, 0 to 1.
 
     Raises ModelNotFoundError, InvalidModelError and UnsupportedModelError for the files,
@@ -94,10 +98,33 @@ def load(
     chosen = find_target(target)
     checkpoint = open_checkpoint(bundled_model_path() if path is None else path)
     try:
-        return Model(checkpoint, chosen.name, threads, context, kv, progress)
+        return Model(checkpoint, chosen.name, threads, context, kv, layout, progress)
     except BaseException:
         checkpoint.close()
         raise
+
+
+def compile_model(
+    checkpoint: Checkpoint,
+    target: str | None,
+    context: int,
+    kv: KVKind,
+    layout: LayoutName | None,
+    workers: Workers,
+    progress: Progress | None,
+    *,
+    profiled: bool = False,
+) -> tuple[Program, Weights]:
+    """The program for a checkpoint, and its weights, for sequences of up to `context` positions.
+
+    profiled: see `Program`; the other arguments, and what is raised, as in `load`.
+    """
+    spec = checkpoint.spec
+    embedding = checkpoint.dense("token_embd.weight").kind
+    head = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
+    plan = Plan(spec, embedding, head, kv, layout or "b3")
+    program = Program(plan, find_target(target), profiled=profiled)
+    return program, Weights(program, checkpoint, context, workers, progress)
 
 
 class Model:
@@ -110,19 +137,22 @@ class Model:
         threads: int | None,
         context: int | None,
         kv: KVKind,
+        layout: LayoutName | None,
         progress: Progress | None,
     ) -> None:
-        spec = checkpoint.spec
-        limit = spec.context_length
+        limit = checkpoint.spec.context_length
         if context is not None and not 1 <= context <= limit:
             raise InvalidArgumentError(f"context must be in 1..{limit}, not {context}")
         self.context = context or min(limit, _DEFAULT_CONTEXT)
-        embedding = checkpoint.dense("token_embd.weight").kind
-        head = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
-        program = Program(Plan(spec, embedding, head, kv), find_target(target))
-        weights = Weights(program, checkpoint, self.context, progress)
         workers = Workers(default_threads(checkpoint.size_bytes) if threads is None else threads)
-        stepper = Stepper(program, weights, workers, min(_STEP_TOKENS, self.context))
+        try:
+            program, weights = compile_model(
+                checkpoint, target, self.context, kv, layout, workers, progress
+            )
+            stepper = Stepper(program, weights, workers, min(STEP_TOKENS, self.context))
+        except BaseException:
+            workers.close()
+            raise
         self._checkpoint = checkpoint
         self._engine = Engine(stepper, self.context)
 

@@ -24,9 +24,10 @@ MAY_IMPORT = {
     "tokenizers": {"errors"},
     "models": {*BASE, "quant", "formats", "tokenizers"},
     "codegen": BASE,
-    "kernels": {*BASE, "codegen"},
-    "program": {*BASE, "models", "codegen", "kernels"},
+    "kernels": {*BASE, "codegen", "quant"},
+    "program": {*BASE, "quant", "models", "codegen", "kernels"},
     "engine": {*BASE, "program", "kernels"},
+    "bench": {*BASE, "quant", "models", "codegen", "kernels", "program", "model"},
 }
 ANYTHING = {"__init__", "model", "cli", "server", "embed"}
 

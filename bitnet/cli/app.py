@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import bitnet
+from bitnet.cli.bench import bench
 from bitnet.cli.chat import chat
 from bitnet.cli.doctor import doctor
 from bitnet.cli.outcome import exit_codes
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, chat, doctor):
+for command in (run, chat, bench, doctor):
     app.command()(exit_codes()(command))
 
 

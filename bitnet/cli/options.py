@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import bitnet
-from bitnet import SamplingParams
+from bitnet import InvalidArgumentError, SamplingParams
+from bitnet.kernels.layouts import LAYOUTS, LayoutName
 
 DEFAULTS = SamplingParams()
 
@@ -51,14 +53,36 @@ TargetName = Annotated[
         show_default=False,
     ),
 ]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        help="How ternary weights lie in memory: b3 (1.6 bits), 2bit, or i2_s (used in the file); "
+        "without it, the fastest one here. Results are the same.",
+        show_default=False,
+    ),
+]
+
+
+def layout_name(name: str | None) -> LayoutName | None:
+    """A layout that was asked for. Raises InvalidArgumentError."""
+    for known in LAYOUTS:
+        if name == known:
+            return known
+    if name is not None:
+        raise InvalidArgumentError(f"layout must be one of {', '.join(LAYOUTS)}, not {name!r}")
+    return None
+
 
 _QUIET_SECONDS = 0.5  # a load that takes longer shows its progress
 
 
-def load_model(path: Path | None, threads: int | None, target: str | None) -> bitnet.Model:
+def load_model(
+    path: Path | None, threads: int | None, target: str | None, layout: str | None
+) -> bitnet.Model:
     """`bitnet.load` that shows its progress where somebody watches stderr."""
+    load = partial(bitnet.load, path, threads=threads, target=target, layout=layout_name(layout))
     if not sys.stderr.isatty():
-        return bitnet.load(path, threads=threads, target=target)
+        return load()
     start = time.perf_counter()
 
     def show(share: float) -> None:
@@ -66,6 +90,6 @@ def load_model(path: Path | None, threads: int | None, target: str | None) -> bi
             typer.echo(f"\rloading {share:4.0%}", nl=False, err=True)
 
     try:
-        return bitnet.load(path, threads=threads, target=target, progress=show)
+        return load(progress=show)
     finally:
         typer.echo("\r" + " " * len("loading 100%") + "\r", nl=False, err=True)

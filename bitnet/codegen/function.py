@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llvmlite import ir
 
@@ -160,21 +160,26 @@ class Function:
         """f32 of magnitude below 2**22 to i32, ties to even."""
         return (x + ROUND_MAGIC).bitcast(t.like(x.type, t.i32)) - _ROUND_MAGIC_BITS
 
-    def reduce(self, x: Value, how: str) -> Value:
-        """All lanes of a power-of-two vector into one by the fixed tree n/2, ..., 2, 1.
-
-        `how` is "add" or "max".
-        """
+    def reduce(self, x: Value, how: Literal["add", "max", "or"]) -> Value:
+        """All lanes of a power-of-two vector into one by the fixed tree n/2, ..., 2, 1."""
+        combine = {"add": Value.__add__, "max": self.max, "or": Value.__or__}[how]
         count = t.lanes(x.type)
         while count > 1:
             count //= 2
             low, high = x.shuffle(list(range(count))), x.shuffle(list(range(count, 2 * count)))
-            x = low + high if how == "add" else self.max(low, high)
+            x = combine(low, high)
         return x
 
     def iota(self, of: t.Type) -> Value:
         """0, 1, 2, ... in the lanes of the integer vector type `of`."""
         return Value(self.builder, ir.Constant(of, list(range(t.lanes(of)))))
+
+    def bytes(self, numbers: Sequence[int]) -> Value:
+        """A constant vector of the bytes 0..255 given."""
+        return Value(
+            self.builder,
+            ir.Constant(t.vec(t.i8, len(numbers)), [n - (n & 128) * 2 for n in numbers]),
+        )
 
     def concat(self, scalars: Sequence[Value]) -> Value:
         """A vector of the given scalars."""

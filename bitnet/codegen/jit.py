@@ -32,8 +32,12 @@ _library_numbers = itertools.count()
 class Library:
     """Loaded machine code. Addresses are valid as long as this object lives."""
 
-    def __init__(self, name: str, tracker: llvm.ResourceTracker, lljit: llvm.LLJIT) -> None:
+    def __init__(
+        self, name: str, tracker: llvm.ResourceTracker, lljit: llvm.LLJIT, image: bytes
+    ) -> None:
         self.name = name
+        self.image = image
+        """The object file that the code comes from."""
         self._tracker = tracker
         self._lljit = lljit
 
@@ -54,7 +58,7 @@ def load(module: Module, symbols: list[str]) -> Library:
         tracker = builder.link(lljit, name)
     except RuntimeError as error:
         raise CompileError(f"cannot link the generated code: {error}") from error
-    return Library(name, tracker, lljit)
+    return Library(name, tracker, lljit, image)
 
 
 def compile_object(module: Module) -> bytes:

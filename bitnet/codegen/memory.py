@@ -50,6 +50,10 @@ class Buffer:
             part._limit = ok.select(self.k.index(count), self.k.index(0))
         return part
 
+    def at_address(self, k: Function, base: Value) -> Buffer:
+        """A buffer like this one at `base`, in the code of another function."""
+        return Buffer(k, base, self.element, self.known_count, self.name)
+
     def as_type(self, element: t.Type) -> Buffer:
         """The same bytes seen as elements of another type."""
         old, new = t.size(self.element), t.size(element)
@@ -112,11 +116,15 @@ class Buffer:
         address = self._address(index).ir
         return Value(b, b.load_atomic(address, "acquire", t.size(self.element), typ=self.element))
 
-    def prefetch(self, index: Dim) -> None:
-        """Ask for the cache line of an element that will be loaded soon; it may be anywhere."""
+    def prefetch(self, index: Dim, *, again: bool = False) -> None:
+        """Ask for the cache line of an element that is read soon; it need not exist.
+
+        again: it will be read more than once, so that caches should keep it.
+        """
         k = self.k
-        hints = [k.const(t.i32, hint) for hint in (0, 3, 1)]  # a read, of data to keep in cache
-        k.intrinsic("llvm.prefetch.p0", t.void, self._address(index), *hints)
+        to_read, locality, data = (k.const(t.i32, n) for n in (0, 3 if again else 0, 1))
+        address = self._address(index)
+        k.intrinsic("llvm.prefetch.p0", t.void, address, to_read, locality, data)
 
     # -- inside -----------------------------------------------------------------------------
 

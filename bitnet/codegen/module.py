@@ -18,12 +18,18 @@ VIOLATION = "bounds_violation"  # i64[2]: 1 + number of the first bad access sit
 
 
 class Module:
-    """Collects functions; `checked` adds a bounds check to every load and store."""
+    """Collects functions.
 
-    def __init__(self, target: Target, *, checked: bool = False) -> None:
+    checked: add a bounds check to every load and store.
+    profiled: add clocks to the phases of a program; `phases` has their names, numbered in order.
+    """
+
+    def __init__(self, target: Target, *, checked: bool = False, profiled: bool = False) -> None:
         self.target = target
         self.checked = checked
+        self.profiled = profiled
         self.sites: list[str] = []
+        self.phases: list[str] = []
         self.llvm = ir.Module(name="bitnet")
         self.llvm.triple = target.triple
         if checked:

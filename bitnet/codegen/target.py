@@ -7,6 +7,7 @@ for any CPU, giving the same bits as every other target.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,20 +26,16 @@ class Target:
     """A machine to compile for.
 
     features: LLVM's names of the CPU features that the code may use beyond `cpu`.
-    gemm_tiles, gemm_tokens: the block of results (tiles of 16 rows x tokens) that one pass of
-    the ternary GEMM keeps in registers.
-    attention_queries, attention_sums: how many queries share a pass over keys and values, and
-    the f32x16 sums that it keeps in registers.
+    accumulators: how many i32x16 or f32x16 sums a kernel may keep in registers.
+    attention_queries: how many queries share a pass over keys and values.
     """
 
     name: str
     triple: str
     cpu: str
     features: tuple[str, ...] = ()
-    gemm_tiles: int = 1
-    gemm_tokens: int = 2
+    accumulators: int = 2
     attention_queries: int = 1
-    attention_sums: int = 2
 
     @property
     def feature_string(self) -> str:
@@ -74,6 +71,39 @@ class Target:
             acc = acc + (a32.lshr(8 * c) & 255) * (b32 << (24 - 8 * c)).ashr(24)
         return acc
 
+    # Products of codes and activations, summed up in a "partial" that may be narrower than 32
+    # bits: after at most `partial_limit` / (largest code) of them it has to be widened.
+
+    @property
+    def partial(self) -> t.Type:
+        """The type of partial sums."""
+        return i32x16
+
+    @property
+    def partial_limit(self) -> int | None:
+        """How many products with codes of at most 1 a partial can take; None is any number."""
+        return None
+
+    def dot4_partial(self, k: Function, partial: Value, a: Value, b: Value) -> Value:
+        """The partial with the products of `dot4` added."""
+        return self.dot4(k, partial, a, b)
+
+    def widen_partial(self, k: Function, partial: Value) -> Value:
+        """The partial as i32x16."""
+        return partial
+
+    @property
+    def has_lookup(self) -> bool:
+        """Whether `lookup` is there, and fast."""
+        return False
+
+    def lookup(self, k: Function, table: Sequence[int], index: Value) -> Value:
+        """table[index] for each byte of `index` i8x64; table: 128 or 256 bytes.
+
+        With 128 entries the top bit of the index is ignored.
+        """
+        raise NotImplementedError(f"{self.name} has no byte look-up")
+
     def f16_to_f32(self, k: Function, bits: Value) -> Value:
         """IEEE half precision, given as i16 bits, to f32; exact."""
         wide = t.like(bits.type, t.i32)
@@ -100,3 +130,7 @@ class Target:
 
     def pause(self, k: Function) -> None:
         """Tell the core that this is a spin-wait."""
+
+    def ticks(self, k: Function) -> Value:
+        """A clock of constant rate that all cores share, as i64; for measurements."""
+        return k.intrinsic("llvm.readsteadycounter", t.i64)

@@ -143,6 +143,11 @@ class Value:
         a, b = self._pair(other)
         return Value(self.b, self.b.icmp_unsigned("<", a.ir, b.ir))
 
+    def at_least(self, other: Operand) -> Value:
+        """Unsigned `>=` of integers."""
+        a, b = self._pair(other)
+        return Value(self.b, self.b.icmp_unsigned(">=", a.ir, b.ir))
+
     def select(self, if_true: Operand, if_false: Operand) -> Value:
         """Lane by lane: where this i1 is set `if_true`, else `if_false`."""
         if isinstance(if_true, Value):

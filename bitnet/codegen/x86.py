@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bitnet.codegen import types as t
-from bitnet.codegen.target import Target
+from bitnet.codegen.target import Target, i32x16
 from bitnet.codegen.value import Value
 
 if TYPE_CHECKING:
@@ -34,15 +34,18 @@ def make_target(name: str, triple: str, optional: tuple[str, ...]) -> Target:
     if name == "scalar":
         return ScalarX86(name, triple, cpu)
     if name == "avx512":
-        return X86(name, triple, cpu, optional, 4, 4, attention_queries=8, attention_sums=16)
-    return X86(name, triple, cpu, optional, 1, 4, attention_queries=6, attention_sums=4)
+        return X86(name, triple, cpu, optional, accumulators=16, attention_queries=8)
+    return X86(name, triple, cpu, optional, accumulators=4, attention_queries=6)
 
 
 class ScalarX86(Target):
-    """Baseline x86-64: generic IR, plus the instruction that marks a spin-wait."""
+    """Baseline x86-64: generic IR, plus the instructions for spin-waits and for time."""
 
     def pause(self, k: Function) -> None:
         k.intrinsic("llvm.x86.sse2.pause", t.void)
+
+    def ticks(self, k: Function) -> Value:
+        return k.intrinsic("llvm.readcyclecounter", t.i64)  # the time stamp counter
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,48 @@ class X86(ScalarX86):
             return _multiply_add(k, acc, a, b)
         return _in_halves(lambda *half: _multiply_add(k, *half), acc, a, b)
 
+    @property
+    def _multiplies_pairs(self) -> bool:
+        """Whether products come as 16-bit sums of two."""
+        return not {"avx512vnni", "avxvnni"} & {*self.features}
+
+    @property
+    def partial(self) -> t.Type:
+        return t.vec(t.i16, 32) if self._multiplies_pairs else i32x16
+
+    @property
+    def partial_limit(self) -> int | None:
+        return (2**15 - 1) // (2 * 127) if self._multiplies_pairs else None
+
+    def dot4_partial(self, k: Function, partial: Value, a: Value, b: Value) -> Value:
+        if not self._multiplies_pairs:
+            return self.dot4(k, partial, a, b)
+        if self.name == "avx512":
+            return partial + _pairs(k, a, b)
+        return _in_halves(lambda p, *half: p + _pairs(k, *half), partial, a, b)
+
+    def widen_partial(self, k: Function, partial: Value) -> Value:
+        if not self._multiplies_pairs:
+            return partial
+        if self.name == "avx512":
+            return _sum_pairs(k, partial)
+        return _in_halves(lambda half: _sum_pairs(k, half), partial)
+
+    @property
+    def has_lookup(self) -> bool:
+        return "avx512vbmi" in self.features
+
+    def lookup(self, k: Function, table: Sequence[int], index: Value) -> Value:
+        parts = [k.bytes(table[i : i + 64]) for i in range(0, len(table), 64)]
+
+        def in_128(low: Value, high: Value) -> Value:
+            name = "llvm.x86.avx512.vpermi2var.qi.512"
+            return k.intrinsic(name, index.type, low, index, high)
+
+        if len(table) == 128:
+            return in_128(*parts)
+        return (index < 0).select(in_128(*parts[2:]), in_128(*parts[:2]))
+
     def f16_to_f32(self, k: Function, bits: Value) -> Value:
         return bits.bitcast(t.like(bits.type, t.f16)).widen(t.f32)
 
@@ -73,24 +118,33 @@ def _vpdpbusd(k: Function, width: int, acc: Value, a: Value, b: Value) -> Value:
 
 
 def _multiply_add(k: Function, acc: Value, a: Value, b: Value) -> Value:
-    """dot4 without VNNI. The 16-bit step cannot saturate: 2 * 128 * 127 = 32512."""
+    """dot4 without VNNI."""
+    return acc + _sum_pairs(k, _pairs(k, a, b))
+
+
+def _pairs(k: Function, a: Value, b: Value) -> Value:
+    """Products of unsigned a and signed b, added in pairs to 16 bits.
+
+    They cannot saturate: 2 * 128 * 127 = 32512.
+    """
     n = t.lanes(a.type)
-    pairs_type, sums_type = t.vec(t.i16, n // 2), t.vec(t.i32, n // 4)
-    if n == 64:
-        pairs = k.intrinsic("llvm.x86.avx512.pmaddubs.w.512", pairs_type, a, b)
-        ones = k.const(pairs_type, 1)
-        return acc + k.intrinsic("llvm.x86.avx512.pmaddw.d.512", sums_type, pairs, ones)
-    pairs = k.intrinsic("llvm.x86.avx2.pmadd.ub.sw", pairs_type, a, b)
-    ones = k.const(pairs_type, 1)
-    return acc + k.intrinsic("llvm.x86.avx2.pmadd.wd", sums_type, pairs, ones)
+    name = "llvm.x86.avx512.pmaddubs.w.512" if n == 64 else "llvm.x86.avx2.pmadd.ub.sw"
+    return k.intrinsic(name, t.vec(t.i16, n // 2), a, b)
 
 
-def _in_halves(op: Callable[..., Value], acc: Value, a: Value, b: Value) -> Value:
+def _sum_pairs(k: Function, pairs: Value) -> Value:
+    """16-bit numbers added in pairs to 32 bits."""
+    n = t.lanes(pairs.type)
+    name = "llvm.x86.avx512.pmaddw.d.512" if n == 32 else "llvm.x86.avx2.pmadd.wd"
+    return k.intrinsic(name, t.vec(t.i32, n // 2), pairs, pairs.constant(1))
+
+
+def _in_halves(op: Callable[..., Value], *operands: Value) -> Value:
     """Apply a 256-bit operation to the two halves of 512-bit operands."""
 
     def half(v: Value, which: int) -> Value:
         n = t.lanes(v.type) // 2
         return v.shuffle(list(range(which * n, which * n + n)))
 
-    low, high = (op(half(acc, i), half(a, i), half(b, i)) for i in (0, 1))
-    return low.shuffle(list(range(16)), high)
+    low, high = (op(*(half(v, i) for v in operands)) for i in (0, 1))
+    return low.shuffle(list(range(2 * t.lanes(low.type))), high)

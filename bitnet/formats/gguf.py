@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bitnet.errors import InvalidModelError, ModelClosedError
 from bitnet.formats.gguf_header import TensorInfo, parse_header
 from bitnet.formats.gguf_metadata import Metadata, MetadataValue
-from bitnet.formats.mapped import map_file
+from bitnet.formats.mapped import MappedFile
 
 __all__ = ["GGUFFile", "Metadata", "MetadataValue", "TensorInfo"]
 
@@ -40,28 +40,33 @@ class GGUFFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        data = map_file(self.path)
-        metadata, tensors = parse_header(os.fspath(self.path), data.data)
+        file = MappedFile(self.path)
+        metadata, tensors = parse_header(os.fspath(self.path), file.data.data)
         self.metadata = Metadata(os.fspath(self.path), metadata)
         self.tensors = MappingProxyType(tensors)
-        self.size_bytes = data.size
-        self._data: NDArray[np.uint8] | None = data
+        self.size_bytes = file.data.size
+        self._file: MappedFile | None = file
 
     def data(self, name: str) -> NDArray[np.uint8]:
         """The raw bytes of a tensor, a read-only view of the mapped file.
 
         Raises InvalidModelError if there is no such tensor, ModelClosedError after `close`.
         """
-        if self._data is None:
+        if self._file is None:
             raise ModelClosedError(f"{self.path} is closed")
         info = self.tensors.get(name)
         if info is None:
             raise InvalidModelError(self.path, "is missing", tensor=name)
-        return self._data[info.offset : info.offset + info.nbytes]
+        return self._file.data[info.offset : info.offset + info.nbytes]
+
+    def release(self) -> None:
+        """Give back the memory that the file takes; its tensors come again when they are used."""
+        if self._file is not None:
+            self._file.release()
 
     def close(self) -> None:
         """End the use of this object; may be called twice."""
-        self._data = None
+        self._file = None
 
     def __enter__(self) -> GGUFFile:
         return self

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bitnet.errors import InvalidModelError, ModelNotFoundError
 
 
-def map_file(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a file as a read-only array; unmapped when the last view of it is gone.
+class MappedFile:
+    """A file in memory: `data` are its bytes, read-only, unmapped when the last view is gone.
 
     Raises ModelNotFoundError when there is no such file, InvalidModelError when it is a folder,
     empty, or cannot be read.
     """
-    try:
-        if path.is_dir():
-            raise InvalidModelError(path, "is a folder, not a file")
-        if path.stat().st_size == 0:
-            raise InvalidModelError(path, "is empty")
-        return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ModelNotFoundError(f"there is no file {path}") from error
-    except (OSError, ValueError) as error:
-        raise InvalidModelError(path, f"cannot be read: {error}") from error
+
+    def __init__(self, path: Path) -> None:
+        try:
+            if path.is_dir():
+                raise InvalidModelError(path, "is a folder, not a file")
+            if path.stat().st_size == 0:
+                raise InvalidModelError(path, "is empty")
+            with path.open("rb") as file:
+                self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ModelNotFoundError(f"there is no file {path}") from error
+        except (OSError, ValueError) as error:
+            raise InvalidModelError(path, f"cannot be read: {error}") from error
+        self.data = np.frombuffer(self._pages, np.uint8)
+
+    def release(self) -> None:
+        """Give back the memory that the file takes in this process; what is used comes again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._pages.madvise(mmap.MADV_DONTNEED)

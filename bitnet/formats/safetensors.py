@@ -22,7 +22,7 @@ from bitnet.errors import (
     ModelNotFoundError,
     UnsupportedModelError,
 )
-from bitnet.formats.mapped import map_file
+from bitnet.formats.mapped import MappedFile
 from bitnet.formats.strict_json import JSONValue, parse_object
 
 SINGLE_FILE = "model.safetensors"
@@ -84,16 +84,16 @@ class SafetensorsFolder:
         if not self.path.is_dir():
             raise ModelNotFoundError(f"there is no folder {path}")
         tensors: dict[str, TensorInfo] = {}
-        self._files: dict[Path, NDArray[np.uint8]] | None = {}
+        self._files: dict[Path, MappedFile] | None = {}
         for file, names in _shards(self.path).items():
-            data = map_file(file)
-            found = _parse_file(file, data)
+            mapped = MappedFile(file)
+            found = _parse_file(file, mapped.data)
             if names is not None:
                 _check_against_index(file, names, found)
             tensors.update(found)
-            self._files[file] = data
+            self._files[file] = mapped
         self.tensors = MappingProxyType(tensors)
-        self.size_bytes = sum(data.size for data in self._files.values())
+        self.size_bytes = sum(mapped.data.size for mapped in self._files.values())
 
     def data(self, name: str) -> NDArray[np.generic]:
         """A tensor as a read-only array of its shape; bfloat16 as uint16, booleans as uint8.
@@ -106,11 +106,16 @@ class SafetensorsFolder:
         info = self.tensors.get(name)
         if info is None:
             raise InvalidModelError(self.path, "is missing", tensor=name)
-        raw = self._files[info.file][info.offset : info.offset + info.nbytes]
+        raw = self._files[info.file].data[info.offset : info.offset + info.nbytes]
         values = raw.view(DTYPES[info.dtype]).reshape(info.shape)
         array = values if values.flags.aligned else values.copy()
         array.flags.writeable = False
         return array
+
+    def release(self) -> None:
+        """Give back the memory that the files take; their tensors come again when they are used."""
+        for mapped in (self._files or {}).values():
+            mapped.release()
 
     def close(self) -> None:
         """End the use of this object; may be called twice."""
@@ -138,7 +143,7 @@ def _shards(folder: Path) -> Mapping[Path, set[str] | None]:
 
 
 def _read_index(path: Path) -> dict[Path, set[str] | None]:
-    raw = map_file(path)
+    raw = MappedFile(path).data
     if raw.size > MAX_HEADER_BYTES:
         raise InvalidModelError(path, f"has {raw.size} bytes, over the limit of {MAX_HEADER_BYTES}")
     weight_map = parse_object(path, raw.tobytes(), "the index").get("weight_map")

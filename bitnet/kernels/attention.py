@@ -121,7 +121,7 @@ def _scores(
             sums = {(i, n): k.var(f32xL) for i in range(n_queries) for n in lanes}
             with k.loop(0, d) as dim:
                 for n in _line_starts(kv, lanes):
-                    next_page.prefetch(soon + dim * BLOCK + n)
+                    next_page.prefetch(soon + dim * BLOCK + n, again=True)
                 keys = {n: load_kv(k, kv, page, first + dim * BLOCK + n) for n in lanes}
                 for i in range(n_queries):
                     x = q[dim + i * d]
@@ -151,7 +151,7 @@ def _line_starts(kv: KVLayout, elements: range) -> list[int]:
 def _at_once(k: Function, n_queries: int, most: int) -> int:
     """For how many elements of each query's result a pass has registers: a power of two."""
     count = LANES
-    while count < most and 2 * count * n_queries <= k.target.attention_sums * LANES:
+    while count < most and 2 * count * n_queries <= k.target.accumulators * LANES:
         count *= 2
     return count
 
@@ -191,7 +191,7 @@ def _weighted_values(
             soon = same.select(kv.value(head, next_slot, dim), kv.value(head, next_slot, next_dim))
             with k.loop(0, k.min(end - at, BLOCK)) as j:
                 for n in _line_starts(kv, dims):
-                    next_page.prefetch(soon + j * kv.value_width(dim) + (n - dim))
+                    next_page.prefetch(soon + j * kv.value_width(dim) + (n - dim), again=True)
                 values = {n: load_kv(k, kv, page, kv.value(head, slot + j, n)) for n in dims}
                 for i in range(n_queries):
                     w = rows[at + j + i * SPAN]

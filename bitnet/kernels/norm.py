@@ -8,6 +8,7 @@ import numpy as np
 
 from bitnet.codegen import Buffer, Function
 from bitnet.codegen import types as t
+from bitnet.kernels.layouts import Layout
 from bitnet.kernels.numerics import F32, LANES, dot_reference, f32xL
 
 Q_MAX = 127.0
@@ -36,12 +37,14 @@ def rms_norm_reference(x: F32, weight: F32, eps: float) -> F32:
     return np.asarray(x * scale[..., None] * weight)
 
 
-def quantize(k: Function, x: Buffer, q: Buffer, scale: Buffer, total: Buffer) -> None:
+def quantize(
+    k: Function, x: Buffer, layout: Layout, q: Buffer, scale: Buffer, total: Buffer
+) -> None:
     """q = round(x * s) clamped to ±127, s = 127 / max(max|x|, 1e-5): the input of a ternary linear.
 
-    x: f32[n], n a multiple of 16; q: i8[n]; scale: f32[1] receives s; total: i32[1] receives
-    the sum of q. Ties round to even, as transformers' BitLinear does; the clamp keeps -128 out,
-    which the integer kernels rely on.
+    x: f32[n], n a multiple of 16; q: i8, in the order of `layout`, zero where there is no x; scale:
+    f32[1] receives s; total: i32[1] receives the sum of q. Ties round to even, as transformers'
+    BitLinear does; the clamp keeps -128 out, which the integer kernels rely on.
     """
     largest = k.var(f32xL)
     with k.loop(0, x.count, LANES) as i:
@@ -53,7 +56,9 @@ def quantize(k: Function, x: Buffer, q: Buffer, scale: Buffer, total: Buffer) ->
         scaled = x.load(i, LANES) * s
         code = k.round_to_int(k.min(k.max(scaled, -Q_MAX), Q_MAX))
         sums.set(sums.get() + code)
-        q.store(i, code.trunc(t.i8))
+        q.store(layout.place(i), code.trunc(t.i8))
+    with k.loop(x.count, q.count, LANES) as i:
+        q.store(layout.place(i), k.const(t.vec(t.i8, LANES), 0))
     scale[0] = s
     total[0] = k.reduce(sums.get(), "add")
 

@@ -1,159 +1,224 @@
 """Ternary matrix times int8 activations: exact integers, so any order gives the same sums.
 
-Layout of a matrix of M rows (outputs) and K columns (inputs), both padded to multiples of 64.
-Weights are codes w+1 in {0, 1, 2}, two bits each. A tile of 16 rows x 16 columns takes 64 bytes:
-byte 4r+c holds row r, columns c, 4+c, 8+c, 12+c from the low bits up. Four tiles, 64 rows, make
-a group. Memory order: [M/64 groups][K/16][4 tiles][64 bytes].
+sum((w+1) * q) - sum(q) = sum(w * q), where w+1 is the stored code; `layouts` says how the codes lie
+in memory. A work item is a block of 64 rows times all tokens, a few tokens at a time.
 
-Masking a tile with 3 << 2j leaves the codes of columns 4j..4j+3, shifted left by 2j, as unsigned
-bytes: one multiply-accumulate takes them times four activations, with no shift per weight.
-sum((w+1) * q) - sum(q) = sum(w * q). Padding rows have code 1 (weight 0), padding columns meet
-activations that are 0.
+A tile masked with 3 << 2j leaves codes shifted left by 2j as unsigned bytes: where there are
+registers for an accumulator per shift, no weight is ever shifted, only the sums are, at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
 
-from bitnet.codegen import Buffer, Dim, Function, Module, Value
+from bitnet.codegen import Buffer, Dim, Function, Target, Value
 from bitnet.codegen import types as t
-from bitnet.kernels.numerics import F32, padded
+from bitnet.kernels.layouts import Field, TiledLayout, i8x64
+from bitnet.kernels.numerics import F32
+from bitnet.quant.tiled import GROUP_ROWS, GROUP_TILES, TILE, TILE_BYTES, Codes
 
-TILE = 16
-TILE_BYTES = 64
-GROUP_TILES = 4
-GROUP_ROWS = GROUP_TILES * TILE
+BLOCK_ROWS = 64
+BLOCK_GROUPS = BLOCK_ROWS // GROUP_ROWS
 
 # One token's accumulators hold sums of 2 * 64 * 127: beyond this they could overflow 32 bits.
 MAX_COLUMNS = 2**19
 
-i32x16 = t.vec(t.i32, 16)
-i8x64 = t.vec(t.i8, 64)
+PREFETCH_BYTES = 4096  # how far ahead of the multiplication weights are asked for
 
-Codes = npt.NDArray[np.uint8]
-
-
-def group_bytes(columns: int) -> int:
-    """Bytes of a group of 64 rows with `columns` columns, a multiple of 64."""
-    return columns // TILE * GROUP_TILES * TILE_BYTES
+# (first token, how many, sums): fills sums, i32[tokens * 64], with the sums of code * q.
+Multiply = Callable[[Value, int, Buffer], None]
+# (token, sums): takes the sums of 64 rows as four i32x16.
+Use = Callable[[Value, list[Value]], None]
 
 
-def packed_bytes(rows: int, columns: int) -> int:
-    """Bytes of a whole packed matrix."""
-    return padded(rows) // GROUP_ROWS * group_bytes(padded(columns))
+def max_tokens(target: Target) -> int:
+    """How many tokens a tiled matrix is multiplied with at once, at most."""
+    return max(target.accumulators // GROUP_TILES, min(4, target.accumulators))
 
 
-def group_dot(
+def for_all_tokens(k: Function, n_tokens: Dim, most: int, multiply: Multiply, use: Use) -> None:
+    """Multiply 64 rows with every token, up to `most` of them at once, and hand out the sums."""
+    sums = Buffer.local(k, t.i32, most * BLOCK_ROWS, "ternary.sums")
+    done = k.var(t.i64)
+    total = k.index(n_tokens)
+
+    def block(count: int) -> None:
+        first = done.get()
+        multiply(first, count, sums)
+        with k.loop(0, count) as i:
+            row = sums.part(i * BLOCK_ROWS, BLOCK_ROWS)
+            use(first + i, [row.load(start, TILE) for start in range(0, BLOCK_ROWS, TILE)])
+        done.set(first + count)
+
+    with k.while_(lambda: done.get() + most <= total):
+        block(most)
+    for count in (4, 3, 2, 1):
+        if count < most:
+            with k.if_(done.get() + count <= total):
+                block(count)
+
+
+def tiled_block(
     k: Function,
+    layout: TiledLayout,
     weights: Buffer,
     q: Buffer,
     columns: int,
     n_tokens: Dim,
-    use: Callable[[Value, list[Value]], None],
+    use: Use,
 ) -> None:
-    """Multiply one group of 64 rows with every token of a batch.
+    """Multiply 64 rows of a tiled matrix with every token of a batch.
 
-    weights: i8[group_bytes(columns)]; q: i8[n_tokens * columns]. Writes, for each token, a call
-    `use(token, sums)` where sums is four i32x16: the rows' sums of code * q.
+    weights: i8[2 * group_bytes(columns)]; q: i8[n_tokens * q_width(columns)].
     """
-    block = k.target.gemm_tokens
-    sums = Buffer.local(k, t.i32, block * GROUP_ROWS, "ternary.sums")
+    width = layout.q_width(columns)
 
-    def multiply(token: Value, count: int) -> None:
-        _call_block_dot(k, weights, q.part(token * columns, count * columns), sums, columns, count)
-        for i in range(count):
-            row = sums.part(i * GROUP_ROWS, GROUP_ROWS)
-            use(token + i, [row.load(tile * TILE, TILE) for tile in range(GROUP_TILES)])
+    def multiply(first: Value, count: int, sums: Buffer) -> None:
+        part = q.part(first * width, count * width)
+        as_function(
+            k,
+            f"ternary_{layout.name}_{columns}x{count}",
+            [weights, part, sums],
+            lambda f, w, x, s: tiled_dot(f, layout, w, x, s, columns, count),
+        )
 
-    whole_blocks = n_tokens // block * block
-    with k.loop(0, whole_blocks, block) as token:
-        multiply(token, block)
-    with k.loop(whole_blocks, n_tokens) as token:
-        multiply(token, 1)
+    for_all_tokens(k, n_tokens, max_tokens(k.target), multiply, use)
 
 
-def _call_block_dot(
-    k: Function, weights: Buffer, q: Buffer, sums: Buffer, columns: int, tokens: int
+def as_function(
+    k: Function, name: str, buffers: Sequence[Buffer], body: Callable[..., None]
 ) -> None:
-    """`block_dot` as a function of its own, shared by all linears of this width."""
+    """body(k, *buffers) as a function of its own, so that its code is shared by all who call it."""
     if k.module.checked:  # in line, so that it keeps the bounds of the caller's buffers
-        block_dot(k, weights, q, sums, columns, tokens)
+        body(k, *buffers)
         return
 
-    def body(f: Function) -> None:
-        w, x, s = (
-            Buffer(f, base, like.element, like.count, like.name)
-            for base, like in zip(f.args, (weights, q, sums), strict=True)
-        )
-        block_dot(f, w, x, s, columns, tokens)
+    def write(f: Function) -> None:
+        body(f, *(b.at_address(f, base) for b, base in zip(buffers, f.args, strict=True)))
 
-    function = k.module.function(f"ternary_dot_{columns}x{tokens}", [t.ptr] * 3, body)
-    k.call(function, weights.base, q.base, sums.base)
+    function = k.module.function(name, [t.ptr] * len(buffers), write)
+    k.call(function, *(b.base for b in buffers))
 
 
-def block_dot(
-    k: Function, weights: Buffer, q: Buffer, sums: Buffer, columns: int, tokens: int
+def tiled_dot(
+    k: Function,
+    layout: TiledLayout,
+    weights: Buffer,
+    q: Buffer,
+    sums: Buffer,
+    columns: int,
+    tokens: int,
 ) -> None:
-    """sums[token][64 rows] = sum of code * q, for one group of rows and a few tokens.
+    """sums[token][64 rows] = sum of code * q, for 64 rows and a few tokens.
 
-    weights: i8[group_bytes(columns)]; q: i8[tokens * columns]; sums: i32[tokens * 64].
+    weights: i8[2 * group_bytes(columns)]; q: i8[tokens * q_width(columns)]; sums: i32[tokens * 64].
     """
-    at_once = k.target.gemm_tiles
-    for first in range(0, GROUP_TILES, at_once):
-        tiles = range(first, min(first + at_once, GROUP_TILES))
-        if tokens == 1:
-            _dot_one_token(k, weights, q.as_type(t.i32), sums, columns, tiles)
-        else:
-            _dot_block(k, weights, q.as_type(t.i32), sums, columns, tiles, tokens)
+    at_once = max(1, min(GROUP_TILES, k.target.accumulators // tokens))
+    n_shifts = shifts_for(k.target, tokens * at_once)
+    size = layout.group_bytes(columns)
+    with k.loop(0, BLOCK_GROUPS) as group:
+        part = weights.part(group * size, size)
+        for first in range(0, GROUP_TILES, at_once):
+            tiles = range(first, first + at_once)
+            results = _dot_tiles(k, layout, part, q, columns, tokens, tiles, n_shifts)
+            for (tile, token), result in results.items():
+                sums.store(group * GROUP_ROWS + (token * BLOCK_ROWS + tile * TILE), result)
 
 
-def _dot_one_token(
-    k: Function, weights: Buffer, q: Buffer, sums: Buffer, columns: int, tiles: range
-) -> None:
-    """No shifts: an accumulator per bit position, put together at the end."""
-    acc = {(tile, j): k.var(i32x16) for tile in tiles for j in range(4)}
-    with k.loop(0, columns // TILE) as step:
-        four = [q[step * 4 + j].splat(16).bitcast(i8x64) for j in range(4)]
+def shifts_for(target: Target, sums: int) -> int:
+    """How many accumulators, one for each shift of the codes, there can be for each of `sums`."""
+    # Codes shifted by six bits leave no room for a second product in 16 bits.
+    n_shifts = 4 if target.partial_limit is None else 2
+    while n_shifts > 1 and sums * n_shifts > target.accumulators:
+        n_shifts //= 2
+    return n_shifts
+
+
+def _dot_tiles(
+    k: Function,
+    layout: TiledLayout,
+    weights: Buffer,
+    q: Buffer,
+    columns: int,
+    tokens: int,
+    tiles: range,
+    n_shifts: int,
+) -> dict[tuple[int, int], Value]:
+    """Sums of code * q of (tile, token), for some tiles of one group."""
+    acc = Accumulators(k, [(tile, token) for tile in tiles for token in range(tokens)], n_shifts)
+    stride, per_tile = layout.q_width(columns) // 4, layout.step // 4
+    words = q.as_type(t.i32)
+
+    def step(number: Value) -> None:
+        at = number * (GROUP_TILES * TILE_BYTES)
+        fields = []
         for tile in tiles:
-            codes = weights.load((step * GROUP_TILES + tile) * TILE_BYTES, TILE_BYTES)
-            for j in range(4):
-                total = acc[tile, j]
-                total.set(k.target.dot4(k, total.get(), codes & (3 << 2 * j), four[j]))
-    for tile in tiles:
-        result = acc[tile, 0].get()
-        for j in range(1, 4):
-            result = result + acc[tile, j].get().ashr(2 * j)
-        sums.store(tile * TILE, result)
-
-
-def _dot_block(
-    k: Function, weights: Buffer, q: Buffer, sums: Buffer, columns: int, tiles: range, tokens: int
-) -> None:
-    """Codes are shifted into place once and used for all tokens of the block."""
-    acc = {(tile, token): k.var(i32x16) for tile in tiles for token in range(tokens)}
-    with k.loop(0, columns // TILE) as step:
-        packed = {
-            tile: weights.load((step * GROUP_TILES + tile) * TILE_BYTES, TILE_BYTES)
-            for tile in tiles
-        }
-        for j in range(4):
-            codes = {tile: _codes_at(packed[tile], j) for tile in tiles}
+            weights.prefetch(at + (tile * TILE_BYTES + PREFETCH_BYTES))
+            packed = weights.load(at + tile * TILE_BYTES, TILE_BYTES)
+            fields.append(layout.fields(k, packed, n_shifts))
+        for j in range(per_tile):
             for token in range(tokens):
-                four = q[step * 4 + (token * columns // 4 + j)].splat(16).bitcast(i8x64)
-                for tile in tiles:
-                    total = acc[tile, token]
-                    total.set(k.target.dot4(k, total.get(), codes[tile], four))
-    for (tile, token), total in acc.items():
-        sums.store(token * GROUP_ROWS + tile * TILE, total.get())
+                four = words[number * per_tile + (token * stride + j)].splat(TILE).bitcast(i8x64)
+                for tile, tile_fields in zip(tiles, fields, strict=True):
+                    acc.add((tile, token), tile_fields[j], four)
+
+    acc.run(layout.columns(columns) // layout.step, per_tile, step)
+    return acc.results()
 
 
-def _codes_at(packed: Value, j: int) -> Value:
-    """The codes at bit position 2j of each byte, as bytes 0..2."""
-    return (packed.bitcast(i32x16).lshr(2 * j)).bitcast(i8x64) & 3
+class Accumulators:
+    """Sums of products, one for each key, kept as a partial for each shift of the codes."""
+
+    def __init__(self, k: Function, keys: Sequence[tuple[int, int]], n_shifts: int) -> None:
+        self._k = k
+        self._shifts = range(0, 2 * n_shifts, 2)
+        self._partials = {
+            (key, shift): k.var(k.target.partial) for key in keys for shift in self._shifts
+        }
+        self._totals = {name: k.var(t.vec(t.i32, TILE)) for name in self._partials}
+
+    def add(self, key: tuple[int, int], field: Field, activations: Value) -> None:
+        """Add the products of a field's codes and the activations they meet, i8x64."""
+        partial = self._partials[key, field.shift]
+        k = self._k
+        partial.set(k.target.dot4_partial(k, partial.get(), field.codes, activations))
+
+    def run(self, n_steps: int, fields: int, step: Callable[[Value], None]) -> None:
+        """Run `step(number)`, which adds `fields` fields to each key, for all numbers."""
+        k, limit = self._k, self._k.target.partial_limit
+        if limit is None:
+            with k.loop(0, n_steps) as number:
+                step(number)
+            return
+        # Codes of at most 2, shifted by at most this, in each of the fields that share a partial.
+        largest = 2 << self._shifts[-1]
+        shared = -(-fields // len(self._shifts))
+        at_once = limit // (largest * shared)
+        with k.loop(0, n_steps, at_once) as first:
+            with k.loop(first, k.min(first + at_once, n_steps)) as number:
+                step(number)
+            self._widen()
+
+    def results(self) -> dict[tuple[int, int], Value]:
+        """The sums, i32x16."""
+        k = self._k
+        if k.target.partial_limit is None:
+            self._widen()
+        out: dict[tuple[int, int], Value] = {}
+        for (key, shift), total in self._totals.items():
+            value = total.get().ashr(shift) if shift else total.get()
+            out[key] = out[key] + value if key in out else value
+        return out
+
+    def _widen(self) -> None:
+        k = self._k
+        for name, partial in self._partials.items():
+            total = self._totals[name]
+            total.set(total.get() + k.target.widen_partial(k, partial.get()))
+            partial.set(k.const(k.target.partial, 0))
 
 
 def scale_sums(sums: Value, q_total: Value, w_scale: Value, q_scale: Value) -> Value:
@@ -163,42 +228,6 @@ def scale_sums(sums: Value, q_total: Value, w_scale: Value, q_scale: Value) -> V
     token's quantisation scale.
     """
     return (sums - q_total).to_float() * (w_scale / q_scale)
-
-
-def pack(module: Module, columns: int) -> ir.Function:
-    """The exported function pack(codes, n_tiles, packed), which fills groups of a matrix.
-
-    codes: i8[16 * n_tiles][padded columns] values 0..2; packed: i8, the layout above;
-    n_tiles: i64, a multiple of 4.
-    """
-
-    def body(k: Function) -> None:
-        n_tiles = k.args[1]
-        codes = Buffer(k, k.args[0], t.i32, n_tiles * (TILE * columns // 4), "pack.codes")
-        size = n_tiles * (columns // TILE * TILE_BYTES // 4)
-        packed = Buffer(k, k.args[2], t.i32, size, "pack.packed")
-        with k.loop(0, n_tiles) as tile, k.loop(0, TILE) as row, k.loop(0, columns // TILE) as step:
-            source = (tile * TILE + row) * (columns // 4) + step * 4
-            word = codes[source]
-            for j in range(1, 4):
-                word = word | (codes[source + j] << 2 * j)
-            group, member = tile // GROUP_TILES, tile % GROUP_TILES
-            tile_number = (group * (columns // TILE) + step) * GROUP_TILES + member
-            packed[tile_number * (TILE_BYTES // 4) + row] = word
-
-    return module.function(f"pack_{columns}", [t.ptr, t.i64, t.ptr], body, exported=True)
-
-
-# -- references ----------------------------------------------------------------------------------
-
-
-def pack_reference(codes: Codes) -> Codes:
-    """codes: uint8 (rows, columns), both multiples of 64, to the packed bytes (1-D)."""
-    rows, columns = codes.shape
-    parts = codes.reshape(rows // GROUP_ROWS, GROUP_TILES, TILE, columns // TILE, 4, 4)
-    shifted = parts << (2 * np.arange(4, dtype=np.uint8))[:, None]
-    tiles = np.bitwise_or.reduce(shifted, axis=4)  # group, tile, row, step, byte
-    return np.ascontiguousarray(tiles.transpose(0, 3, 1, 2, 4)).reshape(-1)
 
 
 def linear_reference(codes: Codes, w_scale: F32, q: npt.NDArray[np.int8], q_scale: F32) -> F32:

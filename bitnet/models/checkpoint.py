@@ -34,6 +34,7 @@ class Source(Protocol):
     def ternary(self, name: str) -> TernaryTensor: ...
     def dense(self, name: str) -> DenseTensor: ...
     def tokenizer(self) -> Tokenizer: ...
+    def release(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -96,6 +97,10 @@ class Checkpoint:
                 )
             self._tokenizer = tokenizer
         return self._tokenizer
+
+    def release(self) -> None:
+        """Give back the memory that the files take so far; what is used again comes again."""
+        self._source.release()
 
     def close(self) -> None:
         """End the use of this object; may be called twice."""

@@ -56,6 +56,9 @@ class GGUFSource:
     def tokenizer(self) -> Tokenizer:
         return tokenizer_from_gguf(self.path, self._file.metadata, self._architecture)
 
+    def release(self) -> None:
+        self._file.release()
+
     def close(self) -> None:
         self._file.close()
 

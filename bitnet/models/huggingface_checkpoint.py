@@ -89,6 +89,9 @@ class HuggingFaceSource:
     def tokenizer(self) -> Tokenizer:
         return tokenizer_from_folder(self.path, self.spec.architecture)
 
+    def release(self) -> None:
+        self._files.release()
+
     def close(self) -> None:
         self._files.close()
 

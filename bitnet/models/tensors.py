@@ -17,6 +17,25 @@ FLOAT_DTYPES: dict[FloatKind, np.dtype[Any]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """Neighbouring rows of a ternary tensor as their file holds them."""
+
+    kind: Literal["i2_s", "bytes"]
+    """I2_S with rows of a multiple of 128 columns, or a code a byte from bit `shift` on."""
+    data: npt.NDArray[np.uint8]
+    """All bytes of these rows, one row after the other, flat."""
+    rows: range
+    shift: int = 0
+
+    def part(self, rows: range) -> StoredRows:
+        """Some of the rows."""
+        row_bytes = len(self.data) // len(self.rows)
+        first = self.rows.start
+        data = self.data[(rows.start - first) * row_bytes : (rows.stop - first) * row_bytes]
+        return StoredRows(self.kind, data, rows, self.shift)
+
+
 class TernaryTensor(Protocol):
     """A linear layer's weights: ``y = scale * sum((code - 1) * x)`` for each output row."""
 
@@ -38,6 +57,9 @@ class TernaryTensor(Protocol):
         The result is C-contiguous, shape (stop - start, inputs). Raises InvalidModelError
         or UnsupportedModelError when the stored values are not ternary codes.
         """
+
+    def stored(self) -> list[StoredRows]:
+        """All rows as they are stored, in order, unchecked; none where there is no such form."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
-from bitnet.models.tensors import DenseTensor, FloatKind
+from bitnet.models.tensors import DenseTensor, FloatKind, StoredRows
 from bitnet.quant import i2s, ternary
 
 _CHUNK_WEIGHTS = 1 << 20
@@ -66,6 +66,13 @@ class I2STensor(StoredTensor):
         with self._named():
             return i2s.unpack_rows(self.source(), self.shape, start, stop)
 
+    def stored(self) -> list[StoredRows]:
+        rows, columns = self.shape
+        if columns % i2s.BLOCK:
+            return []
+        self.scale  # noqa: B018  # checks the size of the data
+        return [StoredRows("i2_s", self.source()[: rows * columns // 4], range(rows))]
+
 
 class QuartersTensor(StoredTensor):
     """The packing of transformers: uint8 (rows / 4, cols); `factor` is the whole scale."""
@@ -77,6 +84,12 @@ class QuartersTensor(StoredTensor):
     def codes(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
         with self._named():
             return ternary.unpack_quarters(self.source(), start, stop)
+
+    def stored(self) -> list[StoredRows]:
+        quarter = self.shape[0] // 4
+        data = self.source().reshape(-1)
+        runs = [range(i * quarter, (i + 1) * quarter) for i in range(4)]
+        return [StoredRows("bytes", data, rows, 2 * i) for i, rows in enumerate(runs)]
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,9 @@ class FloatTensor(StoredTensor):
             codes[done : done + len(part)] = ternary.quantize(part, multiplier)
             done += len(part)
         return codes
+
+    def stored(self) -> list[StoredRows]:
+        return []
 
     @cached_property
     def _quantisation(self) -> tuple[np.float32, float]:

@@ -88,11 +88,22 @@ BATCH = Struct(
         ("qkv", "ptr"),  # f32[qkv]
         ("sync", "ptr"),  # i64[phases][SYNC_WORDS], zero at first; see `team`
         ("yield_thread", "ptr"),  # int (*)(void): give the core away, called in long waits
+        ("profile", "ptr"),  # i64[PROFILE_START + PROFILE_ROW * rows], zero at first; see `timer`
+        ("profile_rows", "i64"),  # one for each thread that may come
     ),
 )
 
 # Words of a phase's counters, a cache line apart.
 SYNC_NEXT_ITEM, SYNC_DONE = 0, 8
 SYNC_WORDS = 16
+
+# Where a profiled program keeps its times: a counter of the threads that have come, then a row
+# for each of them with PROFILE_COLUMNS words a phase: how often it ran, items done, ticks
+# spent on them, ticks spent waiting for others.
+PROFILE_START = 8
+PROFILE_PHASES = 32
+PROFILE_CALLS, PROFILE_ITEMS, PROFILE_WORK, PROFILE_WAIT = range(4)
+PROFILE_COLUMNS = 4
+PROFILE_ROW = PROFILE_PHASES * PROFILE_COLUMNS
 
 CDEF = LAYER.cdef + MODEL.cdef + ATTENTION_ITEM.cdef + BATCH.cdef

@@ -129,10 +129,10 @@ class Attention:
     # -- phases -----------------------------------------------------------------------------
 
     @contextmanager
-    def blocks(self, layer: Value, n_items: Value) -> Iterator[_Block]:
+    def blocks(self, name: str, layer: Value, n_items: Value) -> Iterator[_Block]:
         """The phase that runs its body for each kv head and each of the first items."""
         n_kv_heads = self.plan.spec.n_kv_heads
-        with self.team.phase(n_items * n_kv_heads) as number:
+        with self.team.phase(name, n_items * n_kv_heads) as number:
             item = ATTENTION_ITEM.at(self.k, self.batch["attention_items"], number // n_kv_heads)
             token = item["first_token"]
             yield _Block(
@@ -149,7 +149,10 @@ class Attention:
         k, spec = self.k, self.plan.spec
         half = spec.head_dim // 2
         n_angles = self.model["n_positions"] * half
-        with self.blocks(layer, self.batch["n_blocks"]) as block, k.loop(0, block.n_tokens) as i:
+        with (
+            self.blocks("rope", layer, self.batch["n_blocks"]) as block,
+            k.loop(0, block.n_tokens) as i,
+        ):
             position = block.first_position + i
             cos, sin = (
                 self.model.buffer(f, t.f32, n_angles).part(position * half, half)
@@ -168,7 +171,7 @@ class Attention:
     def attend(self, layer: Value) -> None:
         k = self.k
         state = Buffer.local(k, t.f32, BLOCK * self.group * 2, "attention.state")
-        with self.blocks(layer, self.batch["n_attention_items"]) as block:
+        with self.blocks("attention", layer, self.batch["n_attention_items"]) as block:
             item = block.item
             n_spans = block.first_position // SPAN + 1
             is_all = (item["end_span"] - item["first_span"]).equals(n_spans)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+from contextlib import suppress
 from typing import Any
 
 import cffi
@@ -12,6 +14,7 @@ from bitnet.errors import ModelMemoryError
 from bitnet.program.abi import CDEF
 
 _ALIGNMENT = 64
+_HUGE_PAGE = 2 << 20
 
 ffi = cffi.FFI()
 ffi.cdef(CDEF)
@@ -26,6 +29,23 @@ def allocate(count: int, dtype: npt.DTypeLike, *, zero: bool = False) -> npt.NDA
         raise ModelMemoryError(f"cannot allocate {size} bytes") from error
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + size].view(dtype)
+
+
+def allocate_pages(size: int) -> npt.NDArray[np.uint8]:
+    """Zeros in pages of their own, in huge ones where the system has them. Raises ModelMemoryError.
+
+    Nothing is taken until it is written.
+    """
+    try:
+        pages = mmap.mmap(-1, size + _HUGE_PAGE)
+    except (OSError, OverflowError) as error:
+        raise ModelMemoryError(f"cannot allocate {size} bytes") from error
+    raw = np.frombuffer(pages, np.uint8)
+    start = -raw.ctypes.data % _HUGE_PAGE
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            pages.madvise(mmap.MADV_HUGEPAGE, start, size // _HUGE_PAGE * _HUGE_PAGE)
+    return raw[start : start + size]
 
 
 def address(array: npt.NDArray[Any]) -> Any:

@@ -10,9 +10,13 @@ import numpy.typing as npt
 
 from bitnet import config
 from bitnet.codegen import Module, Target, jit
+from bitnet.codegen.elf import Symbol, loaded_functions
 from bitnet.codegen.module import VIOLATION
 from bitnet.errors import BoundsError
-from bitnet.kernels import sampling, ternary
+from bitnet.kernels import sampling
+from bitnet.kernels.layouts import I2_S_BLOCK, TiledLayout
+from bitnet.kernels.pack import SourceKind, pack, pack_name
+from bitnet.program import timer
 from bitnet.program.forward import add_forward
 from bitnet.program.memory import address, ffi
 from bitnet.program.plan import Plan
@@ -23,18 +27,35 @@ _SIGNATURES = {
     "argmax": "int64_t (*)(void *, int64_t)",
     "sample": "int64_t (*)(void *, int64_t, float, int64_t, float, float, double, void *)",
 }
-_PACK = "void (*)(void *, int64_t, void *)"
+_PACK = "int64_t (*)(void *, int64_t, int64_t, void *, int64_t, int64_t)"
+_TICKS = "int64_t (*)(void)"
 
 
-def build_module(plan: Plan, target: Target, *, checked: bool = False) -> Module:
+def _packers(plan: Plan) -> list[tuple[SourceKind, int]]:
+    """What has to be packed for a plan: kinds of sources and their columns."""
+    if not isinstance(plan.weights_layout, TiledLayout):
+        return []
+    packers: list[tuple[SourceKind, int]] = []
+    for columns in sorted(plan.linear_inputs):
+        packers.append(("bytes", columns))
+        if columns % I2_S_BLOCK == 0:
+            packers.append(("i2_s", columns))
+    return packers
+
+
+def build_module(
+    plan: Plan, target: Target, *, checked: bool = False, profiled: bool = False
+) -> Module:
     """All functions of a program, not yet compiled."""
-    module = Module(target, checked=checked)
+    module = Module(target, checked=checked, profiled=profiled)
     add_forward(module, plan)
-    for columns in sorted({plan.hidden, plan.attention, plan.ffn}):
-        ternary.pack(module, columns)
+    for kind, columns in _packers(plan):
+        pack(module, plan.tiled, kind, columns)
     sampling.penalize(module)
     sampling.argmax(module)
     sampling.sample(module)
+    if profiled:
+        timer.ticks(module)
     return module
 
 
@@ -43,21 +64,31 @@ class Program:
 
     checked: every load and store is compared with its buffer's bounds; a call that went outside
     raises BoundsError.
+    profiled: steps record the time of every phase on every thread, see `Stepper.profiles`.
     """
 
-    def __init__(self, plan: Plan, target: Target, *, checked: bool | None = None) -> None:
+    def __init__(
+        self, plan: Plan, target: Target, *, checked: bool | None = None, profiled: bool = False
+    ) -> None:
         if checked is None:
             checked = "checked" in config.debug()
         self.plan = plan
         self.target = target
-        module = build_module(plan, target, checked=checked)
+        self.profiled = profiled
+        module = build_module(plan, target, checked=checked, profiled=profiled)
         self._sites = module.sites
-        widths = {plan.hidden, plan.attention, plan.ffn}
-        names = [*_SIGNATURES, *(f"pack_{columns}" for columns in widths)]
+        self.phases = module.phases
+        """Names of the phases that a profile has, in its order; empty when not profiled."""
+        signatures = _SIGNATURES | {
+            pack_name(plan.tiled, *packer): _PACK for packer in _packers(plan)
+        }
+        if profiled:
+            signatures["ticks"] = _TICKS
+        names = list(signatures)
         self._library = jit.load(module, [*names, VIOLATION] if checked else names)
         self._functions = {
-            name: ffi.cast(_SIGNATURES.get(name, _PACK), self._library.address(name))
-            for name in names
+            name: ffi.cast(signature, self._library.address(name))
+            for name, signature in signatures.items()
         }
         self._violation = (
             (ctypes.c_int64 * 2).from_address(self._library.address(VIOLATION)) if checked else None
@@ -70,12 +101,22 @@ class Program:
         """
         self._functions["forward"](model, batch)
 
-    def pack(self, codes: npt.NDArray[np.uint8], packed: npt.NDArray[np.uint8]) -> None:
-        """Pack codes (rows, columns), both multiples of 64, into the ternary layout."""
-        rows, columns = codes.shape
-        function = self._functions[f"pack_{columns}"]
-        function(address(codes), rows // ternary.TILE, address(packed))
+    def pack(
+        self,
+        kind: SourceKind,
+        columns: int,
+        source: npt.NDArray[np.uint8],
+        n_strips: int,
+        shift: int,
+        packed: npt.NDArray[np.uint8],
+        first: int,
+        step: int,
+    ) -> bool:
+        """Pack strips of 16 rows, see `kernels.pack`; False when there was a code 3."""
+        function = self._functions[pack_name(self.plan.tiled, kind, columns)]
+        bad = function(address(source), n_strips, shift, address(packed), first, step)
         self.check_bounds()
+        return not bad
 
     def penalize(
         self,
@@ -127,6 +168,17 @@ class Program:
         )
         self.check_bounds()
         return int(token)
+
+    def ticks(self) -> int:
+        """The clock of the profiles, which this program must be built for."""
+        return int(self._functions["ticks"]())
+
+    def functions(self) -> list[Symbol]:
+        """The generated functions, internal ones too, with their addresses and sizes.
+
+        Raises UnsupportedOperationError where object files are not ELF.
+        """
+        return loaded_functions(self._library, "forward")
 
     def check_bounds(self) -> None:
         """Raise BoundsError if checked code has met a bad access since the last call of this."""

@@ -18,6 +18,7 @@ from bitnet.program.attention import Items, attention_items
 from bitnet.program.forward import n_phases
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
+from bitnet.program.timer import empty_profile
 from bitnet.program.weights import Weights
 from bitnet.program.workers import Workers, yield_function
 
@@ -79,13 +80,15 @@ class Stepper:
         self.weights = weights
         self.workers = workers
         self.max_tokens = max_tokens
+        self.profiles: list[npt.NDArray[np.int64]] = []
+        """What a profiled program recorded, one table a step; see `timer.phase_times`."""
         weakref.finalize(self, workers.close)
         self.pages = Pages(program)
         plan, n = program.plan, max_tokens
         self._scratch = {
             "x": allocate(n * plan.hidden, np.float32, zero=True),
             "row": allocate(n * plan.widest, np.float32, zero=True),
-            "q": allocate(n * plan.widest, np.int8, zero=True),
+            "q": allocate(n * plan.widest_q, np.int8, zero=True),
             "q_scale": allocate(n, np.float32, zero=True),
             "q_total": allocate(n, np.int32, zero=True),
             "qkv": allocate(n * plan.qkv, np.float32, zero=True),
@@ -112,6 +115,10 @@ class Stepper:
         arrays |= self._attention_arrays(items)
         arrays["sync"] = allocate(n_phases(plan) * SYNC_WORDS, np.int64, zero=True)
         batch = ffi.new("bn_batch *", self._common)
+        if self.program.profiled:
+            arrays["profile"] = empty_profile(self.workers.n)
+            batch.profile_rows = self.workers.n
+            self.profiles.append(arrays["profile"])
         batch.n_tokens, batch.n_logits = len(arrays["tokens"]), n_logits
         batch.n_sequences, batch.pages_per_sequence = arrays["page_table"].shape
         batch.n_attention_items, batch.n_blocks = len(items.rows), items.n_blocks

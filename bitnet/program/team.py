@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from bitnet.codegen import Dim, Function, StructRef, Value
 from bitnet.codegen import types as t
 from bitnet.program.abi import SYNC_DONE, SYNC_NEXT_ITEM, SYNC_WORDS
+from bitnet.program.timer import Timer
 
 _SPINS = 2000  # pauses before a waiting thread starts to give its core away
 
@@ -26,14 +27,19 @@ class Team:
         self.counters = batch.buffer("sync", t.i64, n_phases * SYNC_WORDS)
         self.yield_thread = batch["yield_thread"]
         self.number = k.var(t.i64)  # of the phase
+        self.timer = Timer(k, batch)
 
     @contextmanager
-    def phase(self, n_items: Dim) -> Iterator[Value]:
-        """Run the body once for each item 0..n_items-1, on whichever thread is free; then wait."""
+    def phase(self, name: str, n_items: Dim) -> Iterator[Value]:
+        """Run the body once for each item 0..n_items-1, on whichever thread is free; then wait.
+
+        Times are kept under `name`; phases of one name are added up.
+        """
         k, counters = self.k, self.counters
         first = self.number.get() * SYNC_WORDS
         self.number.set(self.number.get() + 1)
         one, last = k.const(t.i64, 1), k.index(n_items)
+        self.timer.start(name)
         done_here = k.var(t.i64)
         item = k.var(t.i64, counters.atomic_add(first + SYNC_NEXT_ITEM, one))
         with k.while_(lambda: item.get() < last):
@@ -41,7 +47,9 @@ class Team:
             done_here.set(done_here.get() + 1)
             item.set(counters.atomic_add(first + SYNC_NEXT_ITEM, one))
         counters.atomic_add(first + SYNC_DONE, done_here.get())
+        self.timer.worked(done_here.get())
         self._wait_until(first + SYNC_DONE, last)
+        self.timer.waited()
 
     def _wait_until(self, counter: Value, value: Value) -> None:
         k = self.k

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bitnet.kernels import ternary
+from bitnet.kernels.layouts import TiledLayout
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.rope import rope_tables
 from bitnet.models.tensors import DenseTensor, TernaryTensor
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
-
-_ROWS_AT_ONCE = 256  # unpacked at a time, so that they stay in the CPU's cache
+from bitnet.program.ternary_weights import (
+    Packer,
+    Part,
+    alternate,
+    row_scales,
+    stack,
+    strip_addresses,
+)
+from bitnet.program.workers import Workers
 
 Progress = Callable[[float], None]
-Rows = npt.NDArray[np.int64]
-
 
 LINEARS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 
@@ -31,11 +36,14 @@ class Tensors(Protocol):
 
     def dense(self, name: str) -> DenseTensor: ...
 
+    def release(self) -> None: ...
+
 
 class Weights:
     """Owns the memory that `struct`, a bn_model, points at.
 
     n_positions: how many positions the rotary tables cover.
+    workers: who packs.
     progress: called with the share done, 0 to 1.
     """
 
@@ -44,18 +52,27 @@ class Weights:
         program: Program,
         tensors: Tensors,
         n_positions: int,
+        workers: Workers,
         progress: Progress | None = None,
     ) -> None:
         self._program = program
         self._tensors = tensors
         self._keep: list[npt.NDArray[Any]] = []
-        self.packed_bytes = 0
-        spec = program.plan.spec
+        plan, spec = program.plan, program.plan.spec
+        self.ternary_bytes = plan.ternary_bytes
+        layout = plan.weights_layout
+        self._packer = (
+            Packer(program, layout, self.ternary_bytes, workers)
+            if isinstance(layout, TiledLayout)
+            else None
+        )
         self._layers = ffi.new("bn_layer[]", spec.n_layers)
         for n in range(spec.n_layers):
             if progress:
                 progress(n / spec.n_layers)
             self._load_layer(n)
+            if self._packer is not None:
+                tensors.release()
         cos, sin = rope_tables(n_positions, spec.head_dim, spec.rope_theta)
         embedding = self._table("token_embd.weight")
         head = embedding if spec.tied_head else self._table("output.weight")
@@ -75,42 +92,30 @@ class Weights:
             progress(1.0)
 
     def _load_layer(self, n: int) -> None:
-        layer, spec, prefix = self._layers[n], self._program.plan.spec, f"blk.{n}."
-        norms = ["attn_norm", "ffn_norm"] + ["attn_sub_norm", "ffn_sub_norm"] * spec.sub_norms
+        layer, plan, prefix = self._layers[n], self._program.plan, f"blk.{n}."
+        norms = ["attn_norm", "ffn_norm"] + ["attn_sub_norm", "ffn_sub_norm"] * plan.spec.sub_norms
         for name in norms:
             setattr(layer, name, self._norm(f"{prefix}{name}.weight"))
-        tensor = {name: self._tensors.ternary(f"{prefix}{name}.weight") for name in LINEARS}
-        q, kv, plan = spec.q_size, spec.kv_size, self._program.plan
-        layer.qkv, layer.qkv_scale = self._pack(
-            plan.qkv,
-            (tensor["attn_q"], np.arange(q)),
-            (tensor["attn_k"], np.arange(q, q + kv)),
-            (tensor["attn_v"], np.arange(q + kv, q + 2 * kv)),
+        q, k, v, o, gate, up, down = (
+            self._tensors.ternary(f"{prefix}{name}.weight") for name in LINEARS
         )
-        layer.gate_up, layer.gate_up_scale = self._pack(
-            2 * plan.ffn,
-            (tensor["ffn_gate"], _alternate_tiles(spec.ffn_size, 0)),
-            (tensor["ffn_up"], _alternate_tiles(spec.ffn_size, 1)),
-        )
-        rows = np.arange(spec.hidden_size)
-        output, down = (tensor["attn_output"], rows), (tensor["ffn_down"], rows)
-        layer.attn_output, layer.attn_output_scale = self._pack(plan.hidden, output)
-        layer.down, layer.down_scale = self._pack(plan.hidden, down)
+        matrices = plan.matrices()
+        for name, parts in (
+            ("qkv", stack([q, k, v])),
+            ("attn_output", stack([o])),
+            ("gate_up", alternate([gate, up])),
+            ("down", stack([down])),
+        ):
+            rows, _ = matrices[name]
+            setattr(layer, name, self._matrix(rows, parts))
+            setattr(layer, f"{name}_scale", self._hold(row_scales(rows, parts)))
 
-    def _pack(self, rows: int, *parts: tuple[TernaryTensor, Rows]) -> tuple[Any, Any]:
-        """One packed matrix of `rows` rows; each tensor's rows go to the given positions."""
-        columns = parts[0][0].shape[1]
-        codes = np.ones((rows, padded(columns)), np.uint8)
-        scales = allocate(rows, np.float32, zero=True)
-        for tensor, positions in parts:
-            for start in range(0, len(positions), _ROWS_AT_ONCE):
-                part = positions[start : start + _ROWS_AT_ONCE]
-                codes[part, :columns] = tensor.codes(start, start + len(part))
-            scales[positions] = tensor.scale
-        packed = allocate(ternary.packed_bytes(*codes.shape), np.uint8)
-        self._program.pack(codes, packed)
-        self.packed_bytes += packed.nbytes
-        return self._hold(packed), self._hold(scales)
+    def _matrix(self, rows: int, parts: Sequence[Part]) -> Any:
+        if self._packer is not None:
+            return address(self._packer.matrix(rows, parts))
+        strips, data = strip_addresses(rows, parts)
+        self._keep += data
+        return self._hold(strips)
 
     def _norm(self, name: str) -> Any:
         weight = self._tensors.dense(name).float32()
@@ -126,9 +131,3 @@ class Weights:
     def _hold(self, array: npt.NDArray[Any]) -> Any:
         self._keep.append(array)
         return address(array)
-
-
-def _alternate_tiles(n: int, which: int) -> Rows:
-    """Where `n` rows go when tiles of 16 of two matrices take turns; `which` is 0 or 1."""
-    row = np.arange(n)
-    return row // ternary.TILE * 2 * ternary.TILE + which * ternary.TILE + row % ternary.TILE

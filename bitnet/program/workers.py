@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
 from typing import TypeAlias
 
@@ -73,10 +73,47 @@ class Workers:
             _finish(work)
             raise
 
+    def run_all(self, jobs: Iterable[Work]) -> None:
+        """Do each job once, on whichever thread is free; raises what the first bad one raised."""
+        together = _Together(list(jobs))
+        self.run(together)
+        if together.error is not None:
+            raise together.error
+
     def close(self) -> None:
         """End the threads."""
         for queue in self._queues:
             queue.put(None)
+
+
+class _Together:
+    """Jobs that all threads who call this share out; returns when all are done."""
+
+    def __init__(self, jobs: Sequence[Work]) -> None:
+        self.error: BaseException | None = None
+        self._jobs = iter(jobs)
+        self._left = len(jobs)
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        if not jobs:
+            self._done.set()
+
+    def __call__(self) -> None:
+        while True:
+            with self._lock:
+                job = next(self._jobs, None)
+            if job is None:
+                break
+            try:
+                if self.error is None:
+                    job()
+            except BaseException as error:  # noqa: BLE001  # raised again where all come together
+                self.error = self.error or error
+            with self._lock:
+                self._left -= 1
+                if not self._left:
+                    self._done.set()
+        self._done.wait()
 
 
 def _serve(queue: SimpleQueue[Work | None]) -> None:

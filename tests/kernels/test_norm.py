@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bitnet.codegen import Buffer, Function, Target
 from bitnet.codegen import types as t
+from bitnet.kernels.layouts import LAYOUTS, Layout, LayoutName
 from bitnet.kernels.norm import quantize, quantize_reference, rms_norm, rms_norm_reference
 from bitnet.kernels.numerics import pad_reference, padded
 from tests.kernels.harness import (
@@ -60,18 +61,37 @@ def test_rms_norm_reference_is_the_formula(data: st.DataObject, n: int, seed: in
 
 
 @cache
-def quantize_kernel(target: Target, checked: bool, n: int) -> Native:
-    parameters = {"x": (t.f32, n), "q": (t.i8, n), "scale": (t.f32, 1), "total": (t.i32, 1)}
-    return kernel(target, checked, parameters, quantize)
+def quantize_kernel(target: Target, checked: bool, n: int, layout: Layout) -> Native:
+    def body(k: Function, x: Buffer, q: Buffer, scale: Buffer, total: Buffer) -> None:
+        quantize(k, x, layout, q, scale, total)
+
+    parameters = {
+        "x": (t.f32, n),
+        "q": (t.i8, layout.q_width(n)),
+        "scale": (t.f32, 1),
+        "total": (t.i32, 1),
+    }
+    return kernel(target, checked, parameters, body)
 
 
-def run_quantize(target: Target, checked: bool, x: Array) -> tuple[Array, Array, Array]:
+def run_quantize(
+    target: Target, checked: bool, x: Array, name: LayoutName = "b3"
+) -> tuple[Array, Array, Array]:
     """q, scale, total of a row of any width; rows in memory are padded with zeros."""
-    width = padded(len(x))
-    q, scale, total = np.empty(width, np.int8), np.empty(1, np.float32), np.empty(1, np.int32)
-    quantize_kernel(target, checked, width)(pad_reference(x, width), q, scale, total)
-    assert not q[len(x) :].any()
-    return q[: len(x)], scale, total
+    width, layout = padded(len(x)), LAYOUTS[name]
+    q = np.full(layout.q_width(width), 99, np.int8)
+    scale, total = np.empty(1, np.float32), np.empty(1, np.int32)
+    quantize_kernel(target, checked, width, layout)(pad_reference(x, width), q, scale, total)
+    ordered = q[[layout.place(column) for column in range(len(q))]]
+    assert not ordered[len(x) :].any()
+    return ordered[: len(x)], scale, total
+
+
+def test_quantised_numbers_come_in_the_order_of_the_layout(target: Target, checked: bool) -> None:
+    x = f32(np.random.default_rng(0).standard_normal(384))
+    for name in LAYOUTS:
+        q, _, _ = run_quantize(target, checked, x, name)
+        assert_same_bits(q, quantize_reference(x)[0])
 
 
 def check_quantize(target: Target, checked: bool, x: Array) -> None:

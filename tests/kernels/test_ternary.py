@@ -9,108 +9,137 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet.codegen import Buffer, Function, Module, Target, Value
+from bitnet.codegen import Buffer, Function, Target, Value
 from bitnet.codegen import types as t
-from bitnet.kernels import ternary
+from bitnet.kernels import ternary, ternary_rows
+from bitnet.kernels.layouts import LAYOUTS, InPlace, Layout, LayoutName, TiledLayout
 from bitnet.kernels.norm import quantize_reference
-from bitnet.kernels.numerics import padded
-from bitnet.kernels.ternary import GROUP_ROWS, TILE
+from bitnet.kernels.ternary import BLOCK_ROWS
+from bitnet.quant import i2s, tiled
+from bitnet.quant.tiled import TILE, Codes
 from tests.kernels.harness import Array, Native, assert_same_bits, f32, few, kernel, seeds
 
-COLUMNS = [64, 128, 192, 448]
+TILED = [name for name, layout in LAYOUTS.items() if isinstance(layout, TiledLayout)]
+COLUMNS = {"b3": [1, 20, 100, 448], "2bit": [1, 16, 100, 448], "i2_s": [128, 256, 640, 896]}
+WIDE = 6912
+
+
+class Weights:
+    """64 rows in a layout; `argument` is what kernels take for them."""
+
+    def __init__(self, layout: Layout, codes: Codes) -> None:
+        if isinstance(layout, TiledLayout):
+            self.argument = tiled.pack(layout.name, codes)
+            return
+        self._data = i2s.pack(codes, 1.0)
+        step = TILE * codes.shape[1] // 4
+        self.argument = self._data.ctypes.data + step * np.arange(4, dtype=np.int64)
+
+
+def weights_buffer(layout: Layout, columns: int) -> tuple[t.Type, int]:
+    if isinstance(layout, TiledLayout):
+        return t.i8, layout.packed_bytes(BLOCK_ROWS, columns)
+    return t.i64, 4
+
+
+def placed(layout: Layout, q: Array) -> Array:
+    """Activations (tokens, columns) in the order that a layout meets them."""
+    out = np.zeros((len(q), layout.q_width(q.shape[1])), np.int8)
+    out[:, [layout.place(column) for column in range(q.shape[1])]] = q
+    return out
+
+
+def test_in_place_activations_come_as_the_fields_of_64_bytes_do() -> None:
+    """Byte j of a block of 128 columns in 32 bytes: columns j, 32+j, 64+j, 96+j downwards."""
+    layout = InPlace()
+    codes = np.arange(512) % 3
+    order = np.zeros(512, np.int64)
+    for column in range(512):
+        order[layout.place(column)] = column
+    packed = i2s.pack(codes.astype(np.uint8)[None], 1.0)[:128].reshape(2, 64)
+    for step, data in enumerate(packed):
+        fields = [data >> shift & 3 for shift in (6, 4, 2, 0)]
+        expected = codes[order[step * 256 : step * 256 + 256]]
+        assert np.array_equal(np.concatenate(fields), expected)
 
 
 @cache
-def pack_kernel(target: Target, checked: bool, columns: int) -> Native:
-    module = Module(target, checked=checked)
-    return Native(module, ternary.pack(module, columns))
+def dot_kernel(
+    target: Target, checked: bool, name: LayoutName, columns: int, tokens: int
+) -> Native:
+    layout = LAYOUTS[name]
 
-
-def pack(target: Target, checked: bool, codes: Array) -> Array:
-    rows, columns = codes.shape
-    packed = np.empty(ternary.packed_bytes(rows, columns), np.uint8)
-    pack_kernel(target, checked, columns)(codes, rows // TILE, packed)
-    return packed
-
-
-@given(seeds, st.sampled_from(COLUMNS), st.integers(1, 3))
-@few
-def test_pack_gives_the_bytes_of_its_reference(
-    target: Target, checked: bool, seed: int, columns: int, groups: int
-) -> None:
-    codes = np.random.default_rng(seed).integers(0, 3, (groups * 64, columns), np.uint8)
-    assert_same_bits(pack(target, checked, codes), ternary.pack_reference(codes))
-
-
-def test_every_code_lands_where_the_layout_says() -> None:
-    """[group][step of 16 columns][tile][byte 4r+c]: row r, columns c, 4+c, 8+c, 12+c upwards."""
-    codes = np.random.default_rng(0).integers(0, 3, (128, 192), np.uint8)
-    packed = ternary.pack_reference(codes)
-    for row in range(128):
-        group, tile, r = row // 64, row % 64 // 16, row % 16
-        for column in range(192):
-            step, position, c = column // 16, column % 16 // 4, column % 4
-            byte = packed[((group * 12 + step) * 4 + tile) * 64 + 4 * r + c]
-            assert byte >> 2 * position & 3 == codes[row, column]
-
-
-@cache
-def block_kernel(target: Target, checked: bool, columns: int, tokens: int) -> Native:
     def body(k: Function, weights: Buffer, q: Buffer, sums: Buffer) -> None:
-        ternary.block_dot(k, weights, q, sums, columns, tokens)
+        if isinstance(layout, TiledLayout):
+            ternary.tiled_dot(k, layout, weights, q, sums, columns, tokens)
+        elif isinstance(layout, InPlace):
+            ternary_rows.rows_dot(k, layout, weights, q, sums, columns, tokens)
 
     parameters = {
-        "weights": (t.i8, ternary.group_bytes(columns)),
-        "q": (t.i8, tokens * columns),
-        "sums": (t.i32, tokens * GROUP_ROWS),
+        "weights": weights_buffer(layout, columns),
+        "q": (t.i8, tokens * layout.q_width(columns)),
+        "sums": (t.i32, tokens * BLOCK_ROWS),
     }
     return kernel(target, checked, parameters, body)
 
 
-def block_dot(target: Target, checked: bool, codes: Array, q: Array) -> Array:
-    sums = np.empty((len(q), GROUP_ROWS), np.int32)
-    packed = ternary.pack_reference(codes)
-    block_kernel(target, checked, codes.shape[1], len(q))(packed, q, sums)
+def dot(target: Target, checked: bool, name: LayoutName, codes: Array, q: Array) -> Array:
+    layout = LAYOUTS[name]
+    sums = np.empty((len(q), BLOCK_ROWS), np.int32)
+    weights = Weights(layout, codes)
+    run = dot_kernel(target, checked, name, codes.shape[1], len(q))
+    run(weights.argument, placed(layout, q), sums)
     return sums
 
 
-@given(seeds, st.sampled_from([64, 192]), st.booleans())
+@given(seeds, st.sampled_from(list(LAYOUTS)), st.integers(0, 3), st.integers(1, 8))
 @few
-def test_block_dot_is_the_integer_product(
-    target: Target, checked: bool, seed: int, columns: int, one: bool
+def test_a_dot_is_the_integer_product(
+    target: Target, checked: bool, seed: int, name: LayoutName, width: int, tokens: int
 ) -> None:
-    rng, tokens = np.random.default_rng(seed), 1 if one else target.gemm_tokens
-    codes = rng.integers(0, 3, (GROUP_ROWS, columns), np.uint8)
+    rng, columns = np.random.default_rng(seed), COLUMNS[name][width]
+    tokens = min(tokens, (ternary if name in TILED else ternary_rows).max_tokens(target))
+    codes = rng.integers(0, 3, (BLOCK_ROWS, columns), np.uint8)
     q = rng.integers(-127, 128, (tokens, columns), np.int8)
     expected = q.astype(np.int32) @ codes.astype(np.int32).T
-    assert_same_bits(block_dot(target, checked, codes, q), expected)
+    assert_same_bits(dot(target, checked, name, codes, q), expected)
 
 
-@pytest.mark.parametrize("one", [True, False], ids=["one token", "block"])
-def test_no_intermediate_sum_overflows(target: Target, checked: bool, one: bool) -> None:
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_no_intermediate_sum_overflows(target: Target, name: LayoutName) -> None:
     """16-bit sums of large activations are where other engines went wrong."""
-    columns, tokens = 6912, 1 if one else target.gemm_tokens
-    random = np.random.default_rng(1).integers(0, 3, (GROUP_ROWS, columns), np.uint8)
-    for activation in (127, -127):
-        q = np.full((tokens, columns), activation, np.int8)
-        for codes in (np.full_like(random, 2), np.zeros_like(random), random):
-            expected = q.astype(np.int32) @ codes.astype(np.int32).T
-            assert_same_bits(block_dot(target, checked, codes, q), expected)
+    random = np.random.default_rng(1).integers(0, 3, (BLOCK_ROWS, WIDE), np.uint8)
+    for tokens in {1, 2, min(4, target.accumulators)}:
+        for activation in (127, -127):
+            q = np.full((tokens, WIDE), activation, np.int8)
+            for codes in (np.full_like(random, 2), np.zeros_like(random), random):
+                expected = q.astype(np.int32) @ codes.astype(np.int32).T
+                assert_same_bits(dot(target, False, name, codes, q), expected)
 
 
-@pytest.mark.parametrize("one", [True, False], ids=["one token", "block"])
-def test_half_a_million_columns_still_fit_32_bits(target: Target, one: bool) -> None:
-    columns, tokens = 2**19, 1 if one else target.gemm_tokens
-    packed = np.full(ternary.group_bytes(columns), 0b10101010, np.uint8)  # all weights +1
-    q = np.full((tokens, columns), 127, np.int8)
-    sums = np.empty((tokens, GROUP_ROWS), np.int32)
-    block_kernel(target, False, columns, tokens)(packed, q, sums)
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_half_a_million_columns_still_fit_32_bits(target: Target, name: LayoutName) -> None:
+    columns, layout = 2**19, LAYOUTS[name]
+    codes = np.full((1, columns), 2, np.uint8)  # all weights +1
+    if isinstance(layout, TiledLayout):
+        tile = tiled.encode(layout.name, np.full((layout.step // 4, 64), 2, np.uint8))
+        weights = np.tile(tile, layout.packed_bytes(BLOCK_ROWS, columns) // 64)
+    else:
+        data = i2s.pack(np.repeat(codes, TILE, 0), 1.0)
+        weights = np.full(4, data.ctypes.data, np.int64)
+    sums = np.empty((1, BLOCK_ROWS), np.int32)
+    q = np.full((1, layout.q_width(columns)), 127, np.int8)
+    q[:, columns:] = 0
+    dot_kernel(target, False, name, columns, 1)(weights, q, sums)
     assert (sums == columns * 127 * 2).all()
 
 
 @cache
-def linear_kernel(target: Target, checked: bool, columns: int, max_tokens: int) -> Native:
-    """All of a ternary linear for one group of rows, as the forward pass does it."""
+def linear_kernel(
+    target: Target, checked: bool, name: LayoutName, columns: int, most: int
+) -> Native:
+    """All of a ternary linear for 64 rows, as the forward pass does it."""
+    layout = LAYOUTS[name]
 
     def body(
         k: Function, weights: Buffer, w_scale: Buffer, q: Buffer, q_scale: Buffer, q_total: Buffer,
@@ -121,43 +150,48 @@ def linear_kernel(target: Target, checked: bool, columns: int, max_tokens: int) 
                 scaled = ternary.scale_sums(
                     s, q_total[token], w_scale.load(i * TILE, TILE), q_scale[token]
                 )
-                y.store(token * GROUP_ROWS + i * TILE, scaled)
+                y.store(token * BLOCK_ROWS + i * TILE, scaled)
 
-        ternary.group_dot(k, weights, q, columns, n_tokens, use)
+        if isinstance(layout, TiledLayout):
+            ternary.tiled_block(k, layout, weights, q, columns, n_tokens, use)
+        elif isinstance(layout, InPlace):
+            ternary_rows.rows_block(k, layout, weights, q, columns, n_tokens, use)
 
     parameters = {
-        "weights": (t.i8, ternary.group_bytes(columns)),
-        "w_scale": (t.f32, GROUP_ROWS),
-        "q": (t.i8, max_tokens * columns),
-        "q_scale": (t.f32, max_tokens),
-        "q_total": (t.i32, max_tokens),
-        "y": (t.f32, max_tokens * GROUP_ROWS),
+        "weights": weights_buffer(layout, columns),
+        "w_scale": (t.f32, BLOCK_ROWS),
+        "q": (t.i8, most * layout.q_width(columns)),
+        "q_scale": (t.f32, most),
+        "q_total": (t.i32, most),
+        "y": (t.f32, most * BLOCK_ROWS),
         "n_tokens": t.i64,
     }
     return kernel(target, checked, parameters, body)
 
 
-@given(seeds, st.sampled_from([1, 63, 64, 100]), st.integers(1, 64), st.integers(0, 9))
+@given(seeds, st.sampled_from(list(LAYOUTS)), st.integers(0, 2), st.integers(0, 19))
 @few
 def test_linear_gives_the_bits_of_its_reference(
-    target: Target, checked: bool, seed: int, columns: int, rows: int, n_tokens: int
+    target: Target, checked: bool, seed: int, name: LayoutName, width: int, n_tokens: int
 ) -> None:
-    rng, width, most = np.random.default_rng(seed), padded(columns), 9
-    codes = np.ones((GROUP_ROWS, width), np.uint8)
-    codes[:rows, :columns] = rng.integers(0, 3, (rows, columns))
-    w_scale = np.zeros(GROUP_ROWS, np.float32)
-    w_scale[:rows] = rng.uniform(0.001, 10, rows)
+    rng, most, columns = np.random.default_rng(seed), 19, COLUMNS[name][width]
+    codes = rng.integers(0, 3, (BLOCK_ROWS, columns), np.uint8)
+    w_scale = f32(rng.uniform(0.001, 10, BLOCK_ROWS))
     x = f32(rng.standard_normal((most, columns)) * 2.0 ** rng.integers(-9, 9, (most, 1)))
     q, q_scale = quantize_reference(x)
-    padded_q = np.zeros((most, width), np.int8)
-    padded_q[:, :columns] = q
-    y = np.full((most, GROUP_ROWS), -1, np.float32)
-    linear_kernel(target, checked, width, most)(
-        ternary.pack_reference(codes), w_scale, padded_q, q_scale, q.sum(1, np.int32), y, n_tokens
+    y = np.full((most, BLOCK_ROWS), -1, np.float32)
+    weights = Weights(LAYOUTS[name], codes)
+    linear_kernel(target, checked, name, columns, most)(
+        weights.argument,
+        w_scale,
+        placed(LAYOUTS[name], q),
+        q_scale,
+        q.sum(1, np.int32),
+        y,
+        n_tokens,
     )
-    expected = ternary.linear_reference(codes[:rows, :columns], w_scale[:rows], q, q_scale)
-    assert_same_bits(y[:n_tokens, :rows].copy(), expected[:n_tokens])
-    assert not y[:n_tokens, rows:].any()
+    expected = ternary.linear_reference(codes, w_scale, q, q_scale)
+    assert_same_bits(y[:n_tokens], expected[:n_tokens])
     assert (y[n_tokens:] == -1).all()
 
 

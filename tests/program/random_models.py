@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 import numpy as np
 
 from bitnet.codegen import Target
 from bitnet.kernels.head import Kind
 from bitnet.kernels.kv_cache import KVKind
+from bitnet.kernels.layouts import LayoutName
 from bitnet.models.spec import ModelSpec
-from bitnet.models.tensors import DenseTensor
+from bitnet.models.tensors import DenseTensor, StoredRows
 from bitnet.program import Plan, Program
 from bitnet.program.reference import logits_reference
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from bitnet.program.weights import Weights
 from bitnet.program.workers import Workers
+from bitnet.quant import i2s
 
 Array = np.ndarray
 
@@ -35,6 +37,10 @@ class Codes:
     scale: float
     data: Array
 
+    @cached_property
+    def _i2_s(self) -> Array:
+        return i2s.pack(self.data, self.scale)
+
     @property
     def shape(self) -> tuple[int, int]:
         rows, columns = self.data.shape
@@ -42,6 +48,13 @@ class Codes:
 
     def codes(self, start: int, stop: int) -> Array:
         return self.data[start:stop]
+
+    def stored(self) -> list[StoredRows]:
+        """As I2_S where that is possible."""
+        rows, columns = self.shape
+        if columns % i2s.BLOCK:
+            return []
+        return [StoredRows("i2_s", self._i2_s[: rows * columns // 4], range(rows))]
 
 
 @dataclass(frozen=True)
@@ -57,8 +70,8 @@ class Case:
     def tensors(self) -> RandomTensors:
         return random_tensors(self)
 
-    def plan(self, page_size: int = 64) -> Plan:
-        return Plan(self.spec, self.embedding, self.head, self.kv, page_size)
+    def plan(self, layout: LayoutName = "2bit", page_size: int = 64) -> Plan:
+        return Plan(self.spec, self.embedding, self.head, self.kv, layout, page_size)
 
 
 class RandomTensors:
@@ -87,6 +100,9 @@ class RandomTensors:
 
     def dense(self, name: str) -> DenseTensor:
         return self._dense[name]
+
+    def release(self) -> None:
+        """There is no file."""
 
 
 def stored_as(values: Array, kind: Kind) -> Array:
@@ -131,6 +147,13 @@ def spec(
 LLAMA = spec(
     "llama", activation="silu", sub_norms=False, tied_head=False, rope_pairing="interleaved"
 )
+# Rows and columns such that I2_S weights can be used where they are.
+ALIGNED = Case(
+    replace(spec(), hidden_size=128, ffn_size=384, n_heads=4, n_kv_heads=2, head_dim=32),
+    "f16",
+    "f16",
+    "f16",
+)
 CASES = {
     "bitnet-b1.58": Case(spec(), "f16", "f16", "f16"),
     "bitnet": Case(spec("bitnet", activation="silu"), "bf16", "bf16", "f32"),
@@ -149,15 +172,28 @@ def reference(case: Case, length: int = LENGTH) -> Array:
 
 
 @cache
-def program(case: Case, target: Target, *, checked: bool = False, page_size: int = 64) -> Program:
-    return Program(case.plan(page_size), target, checked=checked)
+def program(
+    case: Case,
+    target: Target,
+    *,
+    checked: bool = False,
+    layout: LayoutName = "2bit",
+    page_size: int = 64,
+) -> Program:
+    return Program(case.plan(layout, page_size), target, checked=checked)
 
 
 def stepper(
-    case: Case, target: Target, *, threads: int = 1, checked: bool = False, page_size: int = 64
+    case: Case,
+    target: Target,
+    *,
+    threads: int = 1,
+    checked: bool = False,
+    layout: LayoutName = "2bit",
+    page_size: int = 64,
 ) -> Stepper:
-    compiled = program(case, target, checked=checked, page_size=page_size)
-    weights = Weights(compiled, case.tensors, N_POSITIONS)
+    compiled = program(case, target, checked=checked, layout=layout, page_size=page_size)
+    weights = Weights(compiled, case.tensors, N_POSITIONS, Workers(1))
     return Stepper(compiled, weights, Workers(threads), MAX_TOKENS)
 
 

@@ -92,8 +92,9 @@ def expected(case: Case, seed: int = 0) -> Array:
 def stepper(
     case: Case, target: Target, threads: int, *, page_size: int = 64, checked: bool = False
 ) -> Stepper:
-    program = Program(case.plan(page_size), target, checked=checked)
-    return Stepper(program, Weights(program, case.tensors, LONG), Workers(threads), LONG)
+    program = Program(case.plan(page_size=page_size), target, checked=checked)
+    weights = Weights(program, case.tensors, LONG, Workers(1))
+    return Stepper(program, weights, Workers(threads), LONG)
 
 
 def advance(sequence: KVSequence, seed: int, count: int) -> Chunk:

@@ -11,11 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bitnet.codegen import Target, available_targets, find_target
+from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.head import Kind
 from bitnet.kernels.kv_cache import KVKind
+from bitnet.kernels.layouts import LAYOUTS, LayoutName
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from tests.kernels.harness import assert_same_bits
 from tests.program.random_models import (
+    ALIGNED,
     CASES,
     LENGTH,
     MAX_TOKENS,
@@ -39,6 +42,31 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def test_every_architecture_on_every_target(case: Case, target: Target) -> None:
     assert_same_bits(all_logits(stepper(case, target), prompt(), LENGTH), reference(case))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_do_not_matter(target: Target, layout: LayoutName) -> None:
+    for case in CASES.values() if layout != "i2_s" else [ALIGNED]:
+        steps = stepper(case, target, layout=layout)
+        for chunk in (LENGTH, 5, 2):
+            assert_same_bits(all_logits(steps, prompt(), chunk), reference(case))
+        one_by_one = all_logits(steps, prompt()[:9], 1)
+        assert_same_bits(one_by_one, reference(case)[:9].copy())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_checked_code_of_every_layout_stays_inside_its_buffers(layout: LayoutName) -> None:
+    for name in available_targets():
+        steps = stepper(ALIGNED, find_target(name), checked=True, layout=layout)
+        for chunk in (LENGTH, 3, 1):
+            length = LENGTH if chunk > 1 else 9
+            logits = all_logits(steps, prompt()[:length], chunk)
+            assert_same_bits(logits, reference(ALIGNED)[:length].copy())
+
+
+def test_only_aligned_shapes_are_used_in_place() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"i2_s.*attn_q"):
+        SMALL.plan("i2_s")
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 32, 45])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -71,6 +72,18 @@ def test_a_thread_that_is_held_up_does_not_hold_up_a_run() -> None:
         assert len(items.done) == 5
         assert {thread for _, thread in items.done} == {caller}
     go_on.set()
+    workers.close()
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_jobs_are_done_once_each_and_their_error_comes_out(n: int) -> None:
+    workers = Workers(n)
+    done: list[int] = []
+    workers.run_all([])
+    workers.run_all([partial(done.append, i) for i in range(50)])
+    assert sorted(done) == list(range(50))
+    with pytest.raises(ZeroDivisionError):
+        workers.run_all([partial(divmod, 1, i) for i in (1, 0, 2)])
     workers.close()
 
 

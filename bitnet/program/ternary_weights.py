@@ -1,0 +1,169 @@
+"""Ternary matrices in the layout of a program: packed by all threads, or used where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bitnet.errors import InvalidArgumentError, InvalidModelError
+from bitnet.kernels.layouts import TiledLayout
+from bitnet.models.tensors import StoredRows, TernaryTensor
+from bitnet.program.memory import allocate, allocate_pages
+from bitnet.program.program import Program
+from bitnet.program.workers import Workers
+from bitnet.quant.tiled import TILE
+
+_STRIPS_AT_ONCE = 64  # of 16 rows: what a thread packs at a time
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a matrix that come from one tensor: every `step`-th tile of 16 from `first` on."""
+
+    tensor: TernaryTensor | Joined
+    first: int = 0
+    step: int = 1
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Where the tensor's rows go."""
+        row = np.arange(self.tensor.shape[0])
+        return (self.first + row // TILE * self.step) * TILE + row % TILE
+
+
+class Joined:
+    """Tensors one below the other as one, where they do not start with a whole tile."""
+
+    def __init__(self, tensors: Sequence[TernaryTensor]) -> None:
+        self._tensors = tensors
+        self.name = tensors[0].name
+        self.shape = (sum(t.shape[0] for t in tensors), tensors[0].shape[1])
+
+    @property
+    def scale(self) -> npt.NDArray[np.float32]:
+        """One for each row."""
+        return np.concatenate([np.full(t.shape[0], t.scale, np.float32) for t in self._tensors])
+
+    def codes(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        whole = np.concatenate([t.codes(0, t.shape[0]) for t in self._tensors])
+        return whole[start:stop]
+
+    def stored(self) -> list[StoredRows]:
+        return []
+
+
+def stack(tensors: Sequence[TernaryTensor]) -> list[Part]:
+    """The parts of a matrix of tensors one below the other."""
+    if any(t.shape[0] % TILE for t in tensors[:-1]):
+        return [Part(Joined(tensors))]
+    parts, first = [], 0
+    for tensor in tensors:
+        parts.append(Part(tensor, first))
+        first += tensor.shape[0] // TILE
+    return parts
+
+
+def alternate(tensors: Sequence[TernaryTensor]) -> list[Part]:
+    """The parts of a matrix in which tiles of 16 rows of the tensors take turns."""
+    return [Part(tensor, i, len(tensors)) for i, tensor in enumerate(tensors)]
+
+
+class Packer:
+    """Packs the matrices of a model into one piece of memory.
+
+    n_bytes: what all of them take.
+    """
+
+    def __init__(
+        self, program: Program, layout: TiledLayout, n_bytes: int, workers: Workers
+    ) -> None:
+        self._program = program
+        self._layout = layout
+        self._memory = allocate_pages(n_bytes)
+        self._used = 0
+        self._workers = workers
+
+    def matrix(self, rows: int, parts: Sequence[Part]) -> Array:
+        """A matrix of `rows` rows, a multiple of 32; those that no part fills are zeros."""
+        columns = parts[0].tensor.shape[1]
+        size = self._layout.packed_bytes(rows, columns)
+        packed = self._memory[self._used : self._used + size]
+        self._used += size
+        self._workers.run_all(job for part in parts for job in self._jobs(part, packed))
+        return packed
+
+    def _jobs(self, part: Part, packed: Array) -> Iterator[Callable[[], None]]:
+        """Pieces of a part's packing, in any order, on any thread."""
+        stored = part.tensor.stored()
+        if any(len(run.rows) % TILE for run in stored):
+            stored = []
+        for run in stored:
+            for rows in _pieces(run.rows):
+                yield partial(self._pack, part, run.part(rows), packed)
+        if not stored:
+            for rows in _pieces(range(part.tensor.shape[0])):
+                yield partial(self._pack_codes, part, rows, packed)
+
+    def _pack_codes(self, part: Part, rows: range, packed: Array) -> None:
+        whole_tiles = -(-len(rows) // TILE) * TILE
+        codes = np.zeros((whole_tiles, part.tensor.shape[1]), np.uint8)
+        codes[: len(rows)] = part.tensor.codes(rows.start, rows.stop)
+        run = StoredRows("bytes", codes.reshape(-1), range(rows.start, rows.start + whole_tiles))
+        self._pack(part, run, packed)
+
+    def _pack(self, part: Part, run: StoredRows, packed: Array) -> None:
+        columns = part.tensor.shape[1]
+        tile = part.first + run.rows.start // TILE * part.step
+        n_strips = len(run.rows) // TILE
+        ok = self._program.pack(
+            run.kind, columns, run.data, n_strips, run.shift, packed, tile, part.step
+        )
+        if not ok:
+            raise InvalidModelError(
+                getattr(part.tensor, "path", ""),
+                f"a code in rows {run.rows.start} to {run.rows.stop} is 3, not 0, 1 or 2",
+                tensor=part.tensor.name,
+            )
+
+
+def _pieces(rows: range) -> Iterator[range]:
+    at_once = TILE * _STRIPS_AT_ONCE
+    for start in range(rows.start, rows.stop, at_once):
+        yield range(start, min(start + at_once, rows.stop))
+
+
+def strip_addresses(rows: int, parts: Sequence[Part]) -> tuple[Array, list[Array]]:
+    """Where each 16 rows of a matrix are in I2_S tensors as they are stored: i64[rows / 16].
+
+    Rows that no part fills are those of the first part. Also gives the data pointed at. Raises
+    InvalidArgumentError for tensors that are not stored as I2_S.
+    """
+    addresses = np.zeros(rows // TILE, np.int64)
+    keep = []
+    for part in parts:
+        runs = part.tensor.stored()
+        if len(runs) != 1 or runs[0].kind != "i2_s":
+            raise InvalidArgumentError(
+                f"layout 'i2_s' uses tensors as they are stored, and {part.tensor.name} is not I2_S"
+            )
+        n, columns = part.tensor.shape
+        data = runs[0].data
+        strips = data.ctypes.data + np.arange(n // TILE) * (TILE * columns // 4)
+        addresses[part.first : part.first + n // TILE * part.step : part.step] = strips
+        keep.append(data)
+    addresses[addresses == 0] = addresses[parts[0].first]
+    return addresses, keep
+
+
+def row_scales(rows: int, parts: Sequence[Part]) -> npt.NDArray[np.float32]:
+    """The scale of each row; 0 where there is none."""
+    scales = allocate(rows, np.float32, zero=True)
+    for part in parts:
+        scales[part.rows()] = part.tensor.scale
+    return scales
