@@ -6,10 +6,8 @@ of reading or multiplying is the fastest everywhere, so several are tried; the b
 
 from __future__ import annotations
 
-import mmap
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +19,7 @@ import numpy.typing as npt
 from bitnet.codegen import Buffer, Function, Module, Struct, StructRef, Target, Value, Var, jit
 from bitnet.codegen import types as t
 from bitnet.program.abi import SYNC_WORDS
-from bitnet.program.memory import allocate
+from bitnet.program.memory import allocate, allocate_pages
 from bitnet.program.team import Team
 from bitnet.program.workers import Workers, yield_function
 
@@ -90,7 +88,7 @@ class Probes:
         return Limits(self._bandwidth(), max(self._peak(n) for n in WAYS_TO_MULTIPLY))
 
     def _bandwidth(self) -> float:
-        data = _memory(self._workers.n * _BYTES_PER_THREAD)
+        data = allocate_pages(self._workers.n * _BYTES_PER_THREAD)
         n_chunks = len(data) // _CHUNK
         self._run("fill", data, n_items=n_chunks, n_chunks=n_chunks)
         seconds = min(
@@ -128,15 +126,6 @@ class Probes:
         start = time.perf_counter()
         self._workers.run(lambda: function(held[0]))
         return time.perf_counter() - start
-
-
-def _memory(size: int) -> npt.NDArray[np.uint8]:
-    """Memory in huge pages if the system has them; with small ones, page tables cost time."""
-    memory = mmap.mmap(-1, size)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # built without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.uint8)
 
 
 def probe_module(target: Target) -> Module:
