@@ -175,14 +175,16 @@ def _read(k: Function, job: StructRef, item: Value, *, places: int, prefetch: bo
 
 
 def _multiply(k: Function, job: StructRef, _: Value, *, accumulators: int) -> None:
-    """Dot products that touch no memory."""
+    """Dot products that touch no memory, as in the inner loop of the ternary kernels."""
     # Codes that LLVM does not know, the same in all parts of a vector: one register for them.
     codes = (job.buffer("data", t.i8, _LINE).load(0, 16) & 3).shuffle([i % 16 for i in range(64)])
-    sums = [k.var(_i32x16, k.iota(_i32x16) + i) for i in range(accumulators)]
+    starts = [(k.iota(_i32x16) + i).bitcast(k.target.partial) for i in range(accumulators)]
+    sums = [k.var(start.type, start) for start in starts]
     with k.loop(0, job["rounds"]):
         for total in sums:
             # The sum is also a factor: nothing can be moved out of the loop.
-            total.set(k.target.dot4(k, total.get(), codes, total.get().bitcast(codes.type)))
+            factor = total.get().bitcast(codes.type)
+            total.set(k.target.dot4_partial(k, total.get(), codes, factor))
     _keep(job, sums)
 
 
@@ -191,4 +193,4 @@ def _keep(job: StructRef, sums: list[Var]) -> None:
     total = sums[0].get()
     for more in sums[1:]:
         total = total + more.get()
-    job.buffer("out", t.i32, 16).store(0, total)
+    job.buffer("out", t.i32, 16).store(0, total.bitcast(_i32x16))
