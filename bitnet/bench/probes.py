@@ -6,10 +6,8 @@ of reading or multiplying is the fastest everywhere, so several are tried; the b
 
 from __future__ import annotations
 
-import mmap
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +19,7 @@ import numpy.typing as npt
 from bitnet.codegen import Buffer, Function, Module, Struct, StructRef, Target, Value, Var, jit
 from bitnet.codegen import types as t
 from bitnet.program.abi import SYNC_WORDS
-from bitnet.program.memory import allocate
+from bitnet.program.memory import allocate, allocate_pages
 from bitnet.program.team import Team
 from bitnet.program.workers import Workers, yield_function
 
@@ -90,7 +88,7 @@ class Probes:
         return Limits(self._bandwidth(), max(self._peak(n) for n in WAYS_TO_MULTIPLY))
 
     def _bandwidth(self) -> float:
-        data = _memory(self._workers.n * _BYTES_PER_THREAD)
+        data = allocate_pages(self._workers.n * _BYTES_PER_THREAD)
         n_chunks = len(data) // _CHUNK
         self._run("fill", data, n_items=n_chunks, n_chunks=n_chunks)
         seconds = min(
@@ -128,15 +126,6 @@ class Probes:
         start = time.perf_counter()
         self._workers.run(lambda: function(held[0]))
         return time.perf_counter() - start
-
-
-def _memory(size: int) -> npt.NDArray[np.uint8]:
-    """Memory in huge pages if the system has them; with small ones, page tables cost time."""
-    memory = mmap.mmap(-1, size)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # built without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.uint8)
 
 
 def probe_module(target: Target) -> Module:
@@ -186,14 +175,16 @@ def _read(k: Function, job: StructRef, item: Value, *, places: int, prefetch: bo
 
 
 def _multiply(k: Function, job: StructRef, _: Value, *, accumulators: int) -> None:
-    """Dot products that touch no memory."""
+    """Dot products that touch no memory, as in the inner loop of the ternary kernels."""
     # Codes that LLVM does not know, the same in all parts of a vector: one register for them.
     codes = (job.buffer("data", t.i8, _LINE).load(0, 16) & 3).shuffle([i % 16 for i in range(64)])
-    sums = [k.var(_i32x16, k.iota(_i32x16) + i) for i in range(accumulators)]
+    starts = [(k.iota(_i32x16) + i).bitcast(k.target.partial) for i in range(accumulators)]
+    sums = [k.var(start.type, start) for start in starts]
     with k.loop(0, job["rounds"]):
         for total in sums:
             # The sum is also a factor: nothing can be moved out of the loop.
-            total.set(k.target.dot4(k, total.get(), codes, total.get().bitcast(codes.type)))
+            factor = total.get().bitcast(codes.type)
+            total.set(k.target.dot4_partial(k, total.get(), codes, factor))
     _keep(job, sums)
 
 
@@ -202,4 +193,4 @@ def _keep(job: StructRef, sums: list[Var]) -> None:
     total = sums[0].get()
     for more in sums[1:]:
         total = total + more.get()
-    job.buffer("out", t.i32, 16).store(0, total)
+    job.buffer("out", t.i32, 16).store(0, total.bitcast(_i32x16))

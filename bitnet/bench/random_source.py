@@ -67,7 +67,7 @@ class RandomSource:
         raise UnsupportedOperationError("a model of random weights has no tokenizer")
 
     def release(self) -> None:
-        """Nothing to do."""
+        """Nothing is kept."""
 
     def close(self) -> None:
         """Nothing to do."""

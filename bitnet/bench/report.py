@@ -53,7 +53,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
         f"load {first.load_s:.2f} s",
         *([f"peak memory {memory / 1e6:.0f} MB"] if memory else []),
     ]
-    parts = [" · ".join(about) + "\n", _table(_HEADER, [_cells(row) for row in rows])]
+    parts = [" · ".join(about) + "\n", table(_HEADER, [_cells(row) for row in rows])]
     for row in rows:
         if row.profile is not None:
             parts += [f"{row.name}, over all repetitions:\n", profile_table(row.profile)]
@@ -113,7 +113,7 @@ def profile_table(profile: Sequence[PhaseProfile]) -> str:
     work = [sum(p.work_ms[i] for p in profile) for i in range(n_threads)]
     wait = [sum(p.wait_ms[i] for p in profile) for i in range(n_threads)]
     threads = [[str(i), f"{work[i]:.2f}", f"{wait[i]:.2f}"] for i in range(n_threads)]
-    return _table(header, phases, left=2) + "\n" + _table(("thread", "work ms", "wait ms"), threads)
+    return table(header, phases, left=2) + "\n" + table(("thread", "work ms", "wait ms"), threads)
 
 
 def _rate(amount: float | None, ms: float) -> str:
@@ -121,7 +121,7 @@ def _rate(amount: float | None, ms: float) -> str:
     return f"{amount / ms / 1e6:.1f}" if amount is not None and ms else ""
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """A Markdown table; all columns but the first `left` ones are aligned to the right."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
 

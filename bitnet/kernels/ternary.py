@@ -26,7 +26,7 @@ BLOCK_GROUPS = BLOCK_ROWS // GROUP_ROWS
 # One token's accumulators hold sums of 2 * 64 * 127: beyond this they could overflow 32 bits.
 MAX_COLUMNS = 2**19
 
-PREFETCH_BYTES = 4096  # how far ahead of the multiplication weights are asked for
+PREFETCH_BYTES = 8192
 
 # (first token, how many, sums): fills sums, i32[tokens * 64], with the sums of code * q.
 Multiply = Callable[[Value, int, Buffer], None]

@@ -36,8 +36,10 @@ def allocate_pages(size: int) -> npt.NDArray[np.uint8]:
 
     Nothing is taken until it is written.
     """
+    # Python's default is memory shared with child processes, which gets no huge pages.
+    private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
     try:
-        pages = mmap.mmap(-1, size + _HUGE_PAGE)
+        pages = mmap.mmap(-1, size + _HUGE_PAGE, **private)
     except (OSError, OverflowError) as error:
         raise ModelMemoryError(f"cannot allocate {size} bytes") from error
     raw = np.frombuffer(pages, np.uint8)

@@ -17,6 +17,7 @@ import pytest
 from bitnet.bench.probes import Limits, Probes
 from bitnet.bench.random_source import RandomCheckpoint
 from bitnet.codegen import find_target
+from bitnet.kernels.layouts import LAYOUTS
 from tests.cli.conftest import Run
 from tests.tiny_model import HIDDEN
 
@@ -92,6 +93,13 @@ def test_a_random_model_needs_no_file(run: Run) -> None:
 
 def test_a_target_can_be_chosen(run: Run, model: Path) -> None:
     assert json_rows(run, "-m", model, *ONE, "--target", "scalar")[0]["target"] == "scalar"
+
+
+def test_a_layout_can_be_chosen(run: Run, model: Path) -> None:
+    by_layout = {name: json_rows(run, "-m", model, *ONE, "--layout", name) for name in LAYOUTS}
+    assert [rows[0]["layout"] for rows in by_layout.values()] == list(LAYOUTS)
+    n_bytes = {name: rows[0]["bytes_per_token"] for name, rows in by_layout.items()}
+    assert n_bytes["b3"] < n_bytes["2bit"] == n_bytes["i2_s"]
 
 
 def test_markdown_is_a_table(run: Run, model: Path) -> None:
@@ -263,6 +271,7 @@ def test_perf_learns_the_names_of_the_generated_functions(
         (["--layers", "2"], "--layers cuts random models only"),
         (["--random", "3b", "-m", "a.gguf"], "--model and --random exclude each other"),
         (["--target", "z80"], "unknown target 'z80'"),
+        (["--layout", "3bit"], "layout must be one of b3, 2bit, i2_s, not '3bit'"),
         (["--baseline", "no/such.json"], "cannot read no/such.json: No such file or directory"),
         (["--profile", "-o", "csv"], "a profile does not fit into CSV"),
         (["--flamegraph", "no/such/folder", *map(str, ONE)], "cannot write no/such/folder"),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bitnet.codegen import Module, Target, find_target
-from bitnet.program import Program
 from bitnet.kernels.kv_cache import BLOCK
+from bitnet.program import Program
 from bitnet.program.abi import (
     PROFILE_CALLS,
     PROFILE_COLUMNS,
