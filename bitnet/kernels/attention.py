@@ -93,6 +93,7 @@ def _attend_span(
         end = k.min(seen[i] - start, SPAN)
         _softmax(k, rows.part(i * SPAN, SPAN), end, result.part(size - LANES, LANES))
     _weighted_values(k, cached, head, start, ends[0], rows, out)
+    # What the first query sees, all see; the others go on, each up to its own end.
     with k.loop(1, n_queries) as i:
         end = k.min(seen[i] - start, SPAN)
         with k.loop(ends[0], end) as at:
@@ -114,8 +115,8 @@ def _scores(
     with k.loop(0, end, BLOCK) as at:
         page, slot = cached.page(start + at)
         first = kv.key(head, slot)
-        next_page, next_slot, same = _soon(k, cached, start, at + _KEYS_AHEAD, end)
-        soon = same.select(kv.key(head, next_slot), kv.value(head, next_slot, 0))
+        next_page, next_slot, inside = _soon(k, cached, start, at + _KEYS_AHEAD, end)
+        soon = inside.select(kv.key(head, next_slot), kv.value(head, next_slot, 0))
         for lane in range(0, BLOCK, at_once):
             lanes = range(lane, lane + at_once, LANES)
             sums = {(i, n): k.var(f32xL) for i in range(n_queries) for n in lanes}
@@ -134,13 +135,16 @@ def _scores(
 def _soon(
     k: Function, cached: Cached, start: Value, position: Value, end: Value
 ) -> tuple[Buffer, Value, Value]:
-    """The page and slot of a position of the span, counted anew from its start if it is past `end`.
+    """Where to prefetch: the page and slot of `position`, and whether it is before `end`.
 
-    And whether it is not.
+    If it is not, they are those of a position near the start of the span, where the next pass
+    begins. A position there counts twice: a key of 128 dimensions takes the bytes of two rows of
+    a tile of values.
     """
-    same = position < end
-    page, slot = cached.page(start + same.select(position, k.min((position - end) * 2, end - 1)))
-    return page, slot, same
+    inside = position < end
+    again = k.min((position - end) * 2, end - 1)
+    page, slot = cached.page(start + inside.select(position, again))
+    return page, slot, inside
 
 
 def _line_starts(kv: KVLayout, elements: range) -> list[int]:
@@ -187,8 +191,10 @@ def _weighted_values(
         sums = {(i, n): k.var(f32xL) for i in range(n_queries) for n in dims}
         with k.loop(0, end, BLOCK) as at:
             page, slot = cached.page(start + at)
-            next_page, next_slot, same = _soon(k, cached, start, at + _VALUES_AHEAD, end)
-            soon = same.select(kv.value(head, next_slot, dim), kv.value(head, next_slot, next_dim))
+            next_page, next_slot, inside = _soon(k, cached, start, at + _VALUES_AHEAD, end)
+            soon = inside.select(
+                kv.value(head, next_slot, dim), kv.value(head, next_slot, next_dim)
+            )
             with k.loop(0, k.min(end - at, BLOCK)) as j:
                 for n in _line_starts(kv, dims):
                     next_page.prefetch(soon + j * kv.value_width(dim) + (n - dim), again=True)
