@@ -21,6 +21,7 @@ from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.attention import KVKind
 from bitnet.models import open_checkpoint
 from bitnet.program import Plan, Program
+from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
 from bitnet.program.weights import Progress, Weights
 from bitnet.program.workers import Workers, default_threads
@@ -77,6 +78,7 @@ def load(
     threads: int | None = None,
     context: int | None = None,
     kv: KVKind = "f16",
+    head: HeadKind | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Load and compile a model.
@@ -86,6 +88,11 @@ def load(
     threads: how many threads work together; None is one per core, fewer for small models.
     context: positions a sequence may have; None is the model's own, at most 4096.
     kv: number format of the key/value cache, "f16" or "f32".
+    head: how the output head is computed. "stored" uses the table as it is in the file; "q6_k",
+        "q8_0" and "int8" fewer bits, so other logits. "certified" computes with int8 which tokens
+        may be the best and then only those exactly: what is sampled, and `Model.logits`, stay as
+        with "stored". None is the file's own Q6_K or Q8_0, "certified" for large tables of
+        floats, else "stored".
     progress: called with the share of the weights that is loaded, 0 to 1.
 
     Raises ModelNotFoundError, InvalidModelError and UnsupportedModelError for the files,
@@ -94,7 +101,7 @@ def load(
     chosen = find_target(target)
     checkpoint = open_checkpoint(bundled_model_path() if path is None else path)
     try:
-        return Model(checkpoint, chosen.name, threads, context, kv, progress)
+        return Model(checkpoint, chosen.name, threads, context, kv, head, progress)
     except BaseException:
         checkpoint.close()
         raise
@@ -110,6 +117,7 @@ class Model:
         threads: int | None,
         context: int | None,
         kv: KVKind,
+        head: HeadKind | None,
         progress: Progress | None,
     ) -> None:
         spec = checkpoint.spec
@@ -118,10 +126,12 @@ class Model:
             raise InvalidArgumentError(f"context must be in 1..{limit}, not {context}")
         self.context = context or min(limit, _DEFAULT_CONTEXT)
         embedding = checkpoint.dense("token_embd.weight").kind
-        head = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
-        program = Program(Plan(spec, embedding, head, kv), find_target(target))
-        weights = Weights(program, checkpoint, self.context, progress)
+        table = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
+        head = choose_head(head, table, spec)
+        plan = Plan(spec, embedding, table, kv, head_kind=head)
+        program = Program(plan, find_target(target))
         workers = Workers(default_threads(checkpoint.size_bytes) if threads is None else threads)
+        weights = Weights(program, checkpoint, self.context, progress, workers.n)
         stepper = Stepper(program, weights, workers, min(_STEP_TOKENS, self.context))
         self._checkpoint = checkpoint
         self._engine = Engine(stepper, self.context)

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "models": {*BASE, "quant", "formats", "tokenizers"},
     "codegen": BASE,
     "kernels": {*BASE, "codegen"},
-    "program": {*BASE, "models", "codegen", "kernels"},
+    "program": {*BASE, "quant", "models", "codegen", "kernels"},
     "engine": {*BASE, "program", "kernels"},
 }
 ANYTHING = {"__init__", "model", "cli", "server", "embed"}

@@ -36,6 +36,7 @@ def chat(
     seed: options.Seed = None,
     threads: options.Threads = None,
     target: options.TargetName = None,
+    head: options.Head = None,
 ) -> None:
     """Talk with a model that has a chat template.
 
@@ -48,7 +49,7 @@ def chat(
         top_p=top_p,
         seed=seed,
     )
-    with options.load_model(model, threads, target) as loaded:
+    with options.load_model(model, threads, target, head) as loaded:
         conversation = Conversation(loaded, system, sampling)
         if sys.stdin.isatty():
             typer.echo("/help shows the commands.", err=True)

@@ -11,6 +11,7 @@ import typer
 
 import bitnet
 from bitnet import SamplingParams
+from bitnet.program.plan import HeadKind
 
 DEFAULTS = SamplingParams()
 
@@ -51,14 +52,24 @@ TargetName = Annotated[
         show_default=False,
     ),
 ]
+Head = Annotated[
+    HeadKind | None,
+    typer.Option(
+        help="How the output head is computed; without it, large tables of floats are certified: "
+        "read as int8, and exactly only where it matters.",
+        show_default=False,
+    ),
+]
 
 _QUIET_SECONDS = 0.5  # a load that takes longer shows its progress
 
 
-def load_model(path: Path | None, threads: int | None, target: str | None) -> bitnet.Model:
+def load_model(
+    path: Path | None, threads: int | None, target: str | None, head: HeadKind | None
+) -> bitnet.Model:
     """`bitnet.load` that shows its progress where somebody watches stderr."""
     if not sys.stderr.isatty():
-        return bitnet.load(path, threads=threads, target=target)
+        return bitnet.load(path, threads=threads, target=target, head=head)
     start = time.perf_counter()
 
     def show(share: float) -> None:
@@ -66,6 +77,6 @@ def load_model(path: Path | None, threads: int | None, target: str | None) -> bi
             typer.echo(f"\rloading {share:4.0%}", nl=False, err=True)
 
     try:
-        return bitnet.load(path, threads=threads, target=target, progress=show)
+        return bitnet.load(path, threads=threads, target=target, head=head, progress=show)
     finally:
         typer.echo("\r" + " " * len("loading 100%") + "\r", nl=False, err=True)

@@ -31,6 +31,7 @@ def run(
     seed: options.Seed = None,
     threads: options.Threads = None,
     target: options.TargetName = None,
+    head: options.Head = None,
 ) -> None:
     """Continue a prompt.
 
@@ -39,7 +40,7 @@ def run(
     if prompt is None:
         prompt = read_prompt()
     start = time.perf_counter()
-    with options.load_model(model, threads, target) as loaded:
+    with options.load_model(model, threads, target, head) as loaded:
         load_s = time.perf_counter() - start
         generation = loaded.start(
             loaded.tokenizer.encode(prompt, add_bos=loaded.tokenizer.add_bos),

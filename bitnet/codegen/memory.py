@@ -94,6 +94,12 @@ class Buffer:
             with self.k.if_(ok):
                 self._store(index, value)
 
+    def prefetch(self, index: Dim) -> None:
+        """Ask for the cache line of an element, which may lie outside the buffer."""
+        number = self.k.const
+        hints = number(t.i32, 0), number(t.i32, 3), number(t.i32, 1)  # to read, keep, data
+        self.k.intrinsic("llvm.prefetch.p0", t.void, self._address(index), *hints)
+
     def __getitem__(self, index: Dim) -> Value:
         return self.load(index)
 

@@ -61,6 +61,11 @@ class X86(ScalarX86):
             return _multiply_add(k, acc, a, b)
         return _in_halves(lambda *half: _multiply_add(k, *half), acc, a, b)
 
+    def dot4_u8(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
+        if {"avx512vnni", "avxvnni"} & {*self.features}:
+            return self.dot4(k, acc, a, b)
+        return self.dot4(k, self.dot4(k, acc, a & 127, b), a & 128, b)
+
     def f16_to_f32(self, k: Function, bits: Value) -> Value:
         return bits.bitcast(t.like(bits.type, t.f16)).widen(t.f32)
 

@@ -14,6 +14,7 @@ from bitnet.codegen.module import VIOLATION
 from bitnet.errors import BoundsError
 from bitnet.kernels import sampling, ternary
 from bitnet.program.forward import add_forward
+from bitnet.program.head_pack import add_pack_head
 from bitnet.program.memory import address, ffi
 from bitnet.program.plan import Plan
 
@@ -23,6 +24,7 @@ _SIGNATURES = {
     "argmax": "int64_t (*)(void *, int64_t)",
     "sample": "int64_t (*)(void *, int64_t, float, int64_t, float, float, double, void *)",
 }
+_PACK_HEAD = "void (*)(bn_head *, int64_t, int64_t)"
 _PACK = "void (*)(void *, int64_t, void *)"
 
 
@@ -32,6 +34,8 @@ def build_module(plan: Plan, target: Target, *, checked: bool = False) -> Module
     add_forward(module, plan)
     for columns in sorted({plan.hidden, plan.attention, plan.ffn}):
         ternary.pack(module, columns)
+    if plan.head_kind != "stored":
+        add_pack_head(module, plan)
     sampling.penalize(module)
     sampling.argmax(module)
     sampling.sample(module)
@@ -53,11 +57,14 @@ class Program:
         module = build_module(plan, target, checked=checked)
         self._sites = module.sites
         widths = {plan.hidden, plan.attention, plan.ffn}
-        names = [*_SIGNATURES, *(f"pack_{columns}" for columns in widths)]
-        self._library = jit.load(module, [*names, VIOLATION] if checked else names)
+        signatures = _SIGNATURES | {f"pack_{columns}": _PACK for columns in widths}
+        if plan.head_kind != "stored":
+            signatures["pack_head"] = _PACK_HEAD
+        names = [*signatures, VIOLATION] if checked else [*signatures]
+        self._library = jit.load(module, names)
         self._functions = {
-            name: ffi.cast(_SIGNATURES.get(name, _PACK), self._library.address(name))
-            for name in names
+            name: ffi.cast(signature, self._library.address(name))
+            for name, signature in signatures.items()
         }
         self._violation = (
             (ctypes.c_int64 * 2).from_address(self._library.address(VIOLATION)) if checked else None
@@ -76,6 +83,13 @@ class Program:
         function = self._functions[f"pack_{columns}"]
         function(address(codes), rows // ternary.TILE, address(packed))
         self.check_bounds()
+
+    def pack_head(self, head: Any, first: int, stop: int) -> None:
+        """Fill the tiles first..stop-1 of a bn_head; see `HeadWeights`.
+
+        Other threads may fill other tiles. Bounds are not yet checked.
+        """
+        self._functions["pack_head"](head, first, stop)
 
     def penalize(
         self,

@@ -12,6 +12,7 @@ from bitnet.kernels import ternary
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.rope import rope_tables
 from bitnet.models.tensors import DenseTensor, TernaryTensor
+from bitnet.program.head_weights import HeadWeights
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
 
@@ -37,6 +38,7 @@ class Weights:
 
     n_positions: how many positions the rotary tables cover.
     progress: called with the share done, 0 to 1.
+    threads: how many pack the output head.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Weights:
         tensors: Tensors,
         n_positions: int,
         progress: Progress | None = None,
+        threads: int = 1,
     ) -> None:
         self._program = program
         self._tensors = tensors
@@ -58,14 +61,17 @@ class Weights:
             self._load_layer(n)
         cos, sin = rope_tables(n_positions, spec.head_dim, spec.rope_theta)
         embedding = self._table("token_embd.weight")
-        head = embedding if spec.tied_head else self._table("output.weight")
+        table = embedding if spec.tied_head else self._table("output.weight")
+        self._head = HeadWeights(program, table, threads)
+        self.head_bytes = self._head.bytes_read
+        """What the output head reads for a token; of a certified one, the int8 rows."""
         self.struct = ffi.new(
             "bn_model *",
             {
                 "layers": self._layers,
-                "embedding": embedding,
+                "embedding": address(embedding),
                 "output_norm": self._norm("output_norm.weight"),
-                "head": head,
+                "head": self._head.struct,
                 "rope_cos": self._hold(cos),
                 "rope_sin": self._hold(sin),
                 "n_positions": n_positions,
@@ -118,10 +124,12 @@ class Weights:
         out[: weight.size] = weight
         return self._hold(out)
 
-    def _table(self, name: str) -> Any:
+    def _table(self, name: str) -> npt.NDArray[Any]:
         data = self._tensors.dense(name).data
         aligned = data.ctypes.data % data.itemsize == 0 and data.flags.c_contiguous
-        return self._hold(data if aligned else np.ascontiguousarray(data).copy())
+        table = data if aligned else np.ascontiguousarray(data).copy()
+        self._keep.append(table)
+        return table
 
     def _hold(self, array: npt.NDArray[Any]) -> Any:
         self._keep.append(array)
