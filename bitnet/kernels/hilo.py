@@ -111,12 +111,13 @@ def joined(k: Function, high: Value, low: Value) -> Value:
 
 
 def split_reference(x: F32) -> tuple[Integers, F32]:
-    """x (..., columns) to v, same shape, and s (...,)."""
-    magnitude = np.where(np.isnan(x), np.float32(0), np.abs(x))
-    absmax = np.maximum(magnitude.max(axis=-1), np.float32(_SMALLEST_ABSMAX))
+    """x (..., columns) to v, same shape, and s (...,); v only counts where s is a number."""
+    finite = np.isfinite(x)
+    numbers = np.where(finite, x, np.float32(0))
+    absmax = np.maximum(np.abs(numbers).max(axis=-1), np.float32(_SMALLEST_ABSMAX))
     up = np.float32(V_MAX) / absmax
-    v = np.rint(np.clip(x * up[..., None], -np.float32(V_MAX), np.float32(V_MAX)))
-    scale = np.where(np.isfinite(x).all(axis=-1), absmax / np.float32(V_MAX), np.float32(np.nan))
+    v = np.rint(np.clip(numbers * up[..., None], -np.float32(V_MAX), np.float32(V_MAX)))
+    scale = np.where(finite.all(axis=-1), absmax / np.float32(V_MAX), np.float32(np.nan))
     return v.astype(np.int64), scale
 
 

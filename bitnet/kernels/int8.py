@@ -153,7 +153,7 @@ def quantize_reference(weights: F32) -> tuple[npt.NDArray[np.int8], F32]:
     """weights (rows, n), finite, to q and scale (rows,)."""
     absmax = np.abs(weights).max(axis=1)
     zero = absmax < np.float32(_SMALLEST_ABSMAX)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         up = np.where(zero, np.float32(0), np.float32(Q_MAX) / absmax)
     scale = np.where(zero, np.float32(0), absmax / np.float32(Q_MAX))
     q = np.rint(np.clip(weights * up[:, None], -np.float32(Q_MAX), np.float32(Q_MAX)))

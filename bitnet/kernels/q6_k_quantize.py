@@ -1,4 +1,7 @@
-"""Quantising float rows to Q6_K tiles, operation by operation as `bitnet.quant.q6_k` does."""
+"""Quantising float rows to Q6_K tiles, operation by operation as `bitnet.quant.q6_k` does.
+
+A block with weights that Q6_K cannot hold gets the scale NaN.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from collections.abc import Callable
 from bitnet.codegen import Buffer, Function, Value
 from bitnet.codegen import types as t
 from bitnet.kernels.q6_k import BLOCK, SUB, ZERO, Block, put_block
+from bitnet.kernels.q8_0 import F16_NAN, holds
 
+_LARGEST = 65504.0 * 127 * 31  # beyond, d might not fit an f16
 _TINY = 1e-15  # sub-blocks below this are zero
 _TRIES = 9  # scales tried on either side of the first
 
@@ -25,8 +30,11 @@ def quantize_row(
 
 def _quantize_block(k: Function, load: Callable[[Value], Value], first: Value) -> Block:
     wanted = Buffer.local(k, t.f32, SUB, "q6_k.scales")
+    fits = k.var(t.i1, 1)
     with k.loop(0, SUB) as j:
-        wanted[j] = _best_scale(k, load(first + j * SUB))
+        x = load(first + j * SUB)
+        fits.set(fits.get() & holds(k, x, _LARGEST))
+        wanted[j] = _best_scale(k, x)
     scales = wanted.load(0, SUB)
     most = _furthest(k, scales)
     inverse = -128.0 / most
@@ -37,6 +45,7 @@ def _quantize_block(k: Function, load: Callable[[Value], Value], first: Value) -
     small = none.splat(SUB).select(0, rounded)
     steps = small.to_float() * d
     codes = [_codes(k, load(first + j * SUB), steps.lane(j)) for j in range(SUB)]
+    bits = fits.get().select(bits, F16_NAN)
     return Block(bits, small.trunc(t.i8), codes)
 
 

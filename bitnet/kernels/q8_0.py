@@ -21,7 +21,9 @@ from bitnet.kernels.ternary import TILE
 BLOCK = 32
 BLOCK_BYTES = 34
 ZERO = 128
+F16_NAN = 0x7E00  # its bits
 _Q_MAX = 127.0
+_LARGEST = 65504.0 * _Q_MAX
 _STEPS = BLOCK // 4
 
 
@@ -96,16 +98,23 @@ def quantize_row(
 ) -> None:
     """Quantise a row as `bitnet.quant.q8_0` does and put it at its place `row` in a tile.
 
-    load(i): columns i..i+15, f32x16.
+    load(i): columns i..i+15, f32x16. A block with weights that Q8_0 cannot hold gets the scale NaN.
     """
     with k.loop(0, n // BLOCK) as b:
         w = [load(b * BLOCK + half * LANES) for half in (0, 1)]
         largest = k.reduce(k.max(k.abs(w[0]), k.abs(w[1])), "max")
-        d = k.target.f32_to_f16(k, largest / _Q_MAX)
+        fits = holds(k, w[0], _LARGEST) & holds(k, w[1], _LARGEST)
+        d = fits.select(k.target.f32_to_f16(k, largest / _Q_MAX), F16_NAN)
         scale = k.target.f16_to_f32(k, d)
         inverse = (scale > 0.0).select(1.0 / scale, 0.0)
         q = [k.round_to_int(k.min(k.max(v * inverse, -_Q_MAX), _Q_MAX)).trunc(t.i8) for v in w]
         _put(tile, n, row, b, d, q)
+
+
+def holds(k: Function, x: Value, largest: float) -> Value:
+    """Whether all lanes are numbers of at most this magnitude: i1."""
+    outside = (k.abs(x) <= largest).select(x.constant(0.0), 1.0)
+    return k.reduce(outside, "add").equals(0.0)
 
 
 def _put(tile: Buffer, n: int, row: Value, b: Value, d: Value, q: list[Value]) -> None:

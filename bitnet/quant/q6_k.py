@@ -17,6 +17,7 @@ BLOCK = 256
 BLOCK_BYTES = 210
 SUB = 16  # weights of a sub-block, and sub-blocks of a block
 ZERO = 32  # the code of weight 0
+LARGEST = 65504.0 * 127 * 31  # beyond, d might not fit a float16
 _TINY = np.float32(1e-15)  # sub-blocks below this are zero
 _TRIES = range(-9, 10)
 
@@ -77,6 +78,8 @@ def quantize(weights: Float) -> NDArray[np.uint8]:
     rows, n = weights.shape
     if n % BLOCK:
         raise InvalidArgumentError(f"Q6_K needs rows of a multiple of {BLOCK} weights, not {n}")
+    if not (np.abs(weights) <= LARGEST).all():
+        raise InvalidArgumentError("Q6_K cannot hold weights that are too large or not finite")
     x = weights.reshape(rows, -1, SUB, SUB)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         wanted = _best_scales(x)
@@ -86,8 +89,6 @@ def quantize(weights: Float) -> NDArray[np.uint8]:
         scales = np.where(d != 0, np.rint(np.clip(wanted * inverse, -128, 127)), 0)
         step = (d.astype(np.float32) * scales.astype(np.float32))[..., None]
         codes = np.where(step != 0, np.rint(np.clip(x / step, -32, 31)), 0) + ZERO
-    if not (np.isfinite(weights).all() and np.isfinite(d).all()):
-        raise InvalidArgumentError("Q6_K cannot hold weights that are too large or not finite")
     return pack(codes.astype(np.uint8).reshape(rows, n), scales.astype(np.int8), d)
 
 
