@@ -58,7 +58,7 @@ def head_rows(
     def block(row: Value, rows: int, token: Value, tokens: int) -> None:
         weights = [table.part((row + r) * n, n) for r in range(rows)]
         hidden = [h.part((token + i) * stride, stride) for i in range(tokens)]
-        products = _dot_block(k, weights, hidden, n, kind)
+        products = _dot_block(k, weights, hidden, n, kind, ahead=_ROWS * n)
         for i in range(tokens):
             for r in range(rows):
                 logits[(token + i) * vocab + row + r] = products[r][i]
@@ -79,13 +79,16 @@ def row_dot(k: Function, table: Buffer, row: Value, h: Buffer, n: int, kind: Kin
 
 
 def _dot_block(
-    k: Function, weights: list[Buffer], hidden: list[Buffer], n: int, kind: Kind
+    k: Function, weights: list[Buffer], hidden: list[Buffer], n: int, kind: Kind, ahead: int = 0
 ) -> list[list[Value]]:
+    """Products of all rows with all tokens; memory `ahead` elements further on is asked for."""
     acc = [[k.var(f32xL) for _ in hidden] for _ in weights]
 
     def step(i: Dim, valid: int) -> None:
         x = [row.load(i, LANES) for row in hidden]
         for r, row in enumerate(weights):
+            if ahead:
+                row.prefetch(i + ahead)
             w = widen(k, row.load(i, LANES, valid=valid), kind)
             for token, total in enumerate(acc[r]):
                 total.set(k.fma(w, x[token], total.get()))

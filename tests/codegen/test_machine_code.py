@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from types import ModuleType
 
 import pytest
 
 from bitnet.codegen import Buffer, Function, Module, Target, jit
 from bitnet.codegen import types as t
-from bitnet.kernels import ternary
+from bitnet.kernels import int8, q6_k, q8_0, ternary
+from bitnet.kernels.hilo import Split
 from bitnet.kernels.numerics import exp, f32xL
 
 COLUMNS = 2560
@@ -73,6 +75,39 @@ def test_decoding_needs_an_and_and_a_multiply_for_each_64_weights(target: Target
         assert loop["vpand"] + loop["vpandd"] + loop["vpandq"] == n
         assert not [name for name in loop if name.startswith(("vpsr", "vpsl"))]
         assert loop["vpbroadcastd"] == 4
+
+
+def head_loops(target: Target, head: ModuleType) -> list[Counter[str]]:
+    """The loops of a head's products with one row of activations."""
+    module, form = Module(target), head.split_format(COLUMNS)
+
+    def body(k: Function) -> None:
+        tile = Buffer(k, k.args[0], t.i8, head.tile_bytes(COLUMNS), "tile")
+        q = Buffer(k, k.args[1], t.i8, 2 * COLUMNS, "q")
+        offsets = Buffer(k, k.args[2], t.i32, 2 * form.n_blocks, "offsets")
+        out = Buffer(k, k.args[3], t.f32, 16, "out")
+        scales = (out.load(0, 16),) if head is int8 else ()
+        x = Split(form, q, offsets, out.part(0, 1))
+        out.store(0, head.dots(k, tile, *scales, x, 1)[0])
+
+    module.function("head", [t.ptr] * 4, body, exported=True)
+    return hot_loops(jit.optimized(module)[1])
+
+
+@pytest.mark.parametrize(("head", "vectors"), [(int8, 2), (q8_0, 8), (q6_k, 4)])
+def test_a_head_multiplies_each_vector_of_weights_twice(
+    target: Target, head: ModuleType, vectors: int
+) -> None:
+    """Once for each part of the activations; without VNNI, bytes above 127 twice as often."""
+    if target.name == "scalar":
+        pytest.skip("plain SSE2 has to widen bytes first")
+    (loop,) = head_loops(target, head)
+    split = multiply(target) == "vpmaddubsw" and head is not q6_k
+    once = 2 * vectors * per_vector(target) * (1 + split)
+    assert loop[multiply(target)] in (once, 2 * once)  # LLVM may unroll it
+    assert not {"call", "callq"} & loop.keys()
+    if target.name == "avx512" and head is q6_k and not split:
+        assert sum(loop.values()) < 60, "unpacking must not cost more than memory"
 
 
 def exp_fma(target: Target) -> tuple[str, str]:

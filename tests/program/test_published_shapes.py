@@ -7,6 +7,7 @@ import pytest
 from bitnet.codegen import find_target, jit
 from bitnet.models.spec import ModelSpec
 from bitnet.program import Plan
+from bitnet.program.plan import choose_head
 from bitnet.program.program import build_module
 
 B158 = {"activation": "relu2", "sub_norms": True, "tied_head": True, "rope_pairing": "halves"}
@@ -49,5 +50,6 @@ def test_published_shapes_compile(name: str) -> None:
         rope_theta=500000.0,
         **architecture,
     )
-    image = jit.compile_object(build_module(Plan(spec), find_target()))
+    plan = Plan(spec, head_kind=choose_head(None, "f16", spec))
+    image = jit.compile_object(build_module(plan, find_target()))
     assert len(image) < 2**20  # the layers are a loop, so depth costs nothing
