@@ -22,6 +22,7 @@ from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
 from bitnet.models import open_checkpoint
 from bitnet.program import Plan, Program
+from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
 from bitnet.program.weights import Progress, Weights
 from bitnet.program.workers import Workers, default_threads
@@ -79,6 +80,7 @@ def load(
     context: int | None = None,
     kv: KVKind = "f16",
     layout: LayoutName | None = None,
+    head: HeadKind | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Load and compile a model.
@@ -90,6 +92,11 @@ def load(
     kv: number format of the key/value cache, "f16" or "f32".
     layout: how the ternary weights lie in memory, see `bitnet.kernels.layouts`; it does not change
         results. None is the fastest one that this machine was measured to have for the model.
+    head: how the output head is computed. "stored" uses the table as it is in the file; "q6_k",
+        "q8_0" and "int8" fewer bits, so other logits. "certified" computes with int8 which tokens
+        may be the best and then only those exactly: what is sampled, and `Model.logits`, stay as
+        with "stored". None is the file's own Q6_K or Q8_0, "certified" for large tables of
+        floats, else "stored".
     progress: called with the share of the weights that is loaded, 0 to 1.
 
     Raises ModelNotFoundError, InvalidModelError and UnsupportedModelError for the files,
@@ -98,7 +105,7 @@ def load(
     chosen = find_target(target)
     checkpoint = open_checkpoint(bundled_model_path() if path is None else path)
     try:
-        return Model(checkpoint, chosen.name, threads, context, kv, layout, progress)
+        return Model(checkpoint, chosen.name, threads, context, kv, layout, head, progress)
     except BaseException:
         checkpoint.close()
         raise
@@ -110,6 +117,7 @@ def compile_model(
     context: int,
     kv: KVKind,
     layout: LayoutName | None,
+    head: HeadKind | None,
     workers: Workers,
     progress: Progress | None,
     *,
@@ -121,8 +129,8 @@ def compile_model(
     """
     spec = checkpoint.spec
     embedding = checkpoint.dense("token_embd.weight").kind
-    head = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
-    plan = Plan(spec, embedding, head, kv, layout or "b3")
+    table = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
+    plan = Plan(spec, embedding, table, kv, layout or "b3", choose_head(head, table, spec))
     program = Program(plan, find_target(target), profiled=profiled)
     return program, Weights(program, checkpoint, context, workers, progress)
 
@@ -138,6 +146,7 @@ class Model:
         context: int | None,
         kv: KVKind,
         layout: LayoutName | None,
+        head: HeadKind | None,
         progress: Progress | None,
     ) -> None:
         limit = checkpoint.spec.context_length
@@ -147,7 +156,7 @@ class Model:
         workers = Workers(default_threads(checkpoint.size_bytes) if threads is None else threads)
         try:
             program, weights = compile_model(
-                checkpoint, target, self.context, kv, layout, workers, progress
+                checkpoint, target, self.context, kv, layout, head, workers, progress
             )
             stepper = Stepper(program, weights, workers, min(STEP_TOKENS, self.context))
         except BaseException:

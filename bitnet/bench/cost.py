@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from math import prod
 
 from bitnet.codegen import types as t
-from bitnet.kernels.head import STORED
 from bitnet.program import Plan
+from bitnet.program.head import head_bytes
 
 # Phases whose multiply-accumulates are dot products of int8 numbers; others are of floats.
 INTEGER_PHASES = frozenset({"qkv", "attn_output", "gate_up", "down"})
+# The phase that goes through the whole head.
+_HEAD_PHASES = {"certified": "head_int8"}
 _TENSORS = {
     "qkv": ("attn_q", "attn_k", "attn_v"),
     "attn_output": ("attn_output",),
@@ -55,7 +57,7 @@ class Cost:
 def phase_costs(plan: Plan, steps: Iterable[list[Part]]) -> dict[str, Cost]:
     """What each phase costs in all of `steps` together; without those that only touch caches."""
     spec = plan.spec
-    total = dict.fromkeys((*INTEGER_PHASES, "attention", "head"), Cost())
+    total = dict.fromkeys((*INTEGER_PHASES, "attention", "head", "head_int8"), Cost())
     for step in steps:
         tokens = sum(part.count for part in step)
         for name, shape in plan.matrices().items():
@@ -72,7 +74,7 @@ def phase_costs(plan: Plan, steps: Iterable[list[Part]]) -> dict[str, Cost]:
         wanted = sum(part.wants_logits for part in step)
         if wanted:
             macs = spec.vocab_size * spec.hidden_size
-            total["head"] += Cost(macs * t.size(STORED[plan.head]), macs * wanted)
+            total[_HEAD_PHASES.get(plan.head_kind, "head")] += Cost(head_bytes(plan), macs * wanted)
     return total
 
 

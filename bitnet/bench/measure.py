@@ -19,7 +19,7 @@ from bitnet.bench.random_source import RandomCheckpoint
 from bitnet.bench.row import Limit, Row, Speed
 from bitnet.model import STEP_TOKENS, compile_model
 from bitnet.models import Checkpoint, ModelSpec
-from bitnet.program import Program
+from bitnet.program import Plan, Program
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from bitnet.program.weights import Weights
 from bitnet.program.workers import Workers, default_threads
@@ -46,6 +46,7 @@ def measure(
             options.positions,
             "f16",
             options.layout,
+            options.head,
             workers,
             None,
             profiled=options.profiled,
@@ -116,7 +117,7 @@ class _Bench:
             batch=batch,
             target=self.program.target.name,
             layout=self.program.plan.layout,
-            head=self.program.plan.head,
+            head=_head_name(self.program.plan),
             tokens_per_s=Speed(speed, n_tokens / max(seconds), n_tokens / min(seconds)),
             bytes_per_token=cost.bytes / n_tokens,
             macs_per_token=cost.macs / n_tokens,
@@ -176,6 +177,7 @@ class _Bench:
                         sequences[part.sequence],
                         self.ids[part.start : part.end],
                         range(part.count - part.wants_logits, part.count),
+                        best=1,
                     )
                     for part in step
                 ]
@@ -186,8 +188,13 @@ class _Bench:
         tokens = [self.ids[0]] * len(sequences)
         for _ in range(n):
             pairs = zip(sequences, tokens, strict=True)
-            logits = self.stepper.step([Chunk(s, [token], range(1)) for s, token in pairs])
+            logits = self.stepper.step([Chunk(s, [token], range(1), best=1) for s, token in pairs])
             tokens = [self.program.argmax(row) for row in logits]
+
+
+def _head_name(plan: Plan) -> str:
+    """How the head is computed; of what is used as it is stored, the format."""
+    return plan.head if plan.head_kind == "stored" else plan.head_kind
 
 
 def _shape(spec: ModelSpec) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Literal
 from bitnet.bench.cost import Part
 from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.layouts import LayoutName
+from bitnet.program.plan import HeadKind
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Options:
     repetitions: int = 5
     target: str | None = None
     layout: LayoutName | None = None
+    head: HeadKind | None = None
     profiled: bool = False
     """Whether to find out where the time goes; the clocks take about a hundredth of it."""
     perf_map: bool = False

@@ -26,6 +26,10 @@ _KERNELS = {
     "down": "ternary, add",
     "output_norm": "norm",
     "head": "head",
+    "head_int8": "head, bounds",
+    "head_threshold": "k-th best",
+    "head_rescore": "head, exact",
+    "head_exact_ids": "head, exact",
 }
 
 

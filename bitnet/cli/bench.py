@@ -78,6 +78,7 @@ def bench(
     ] = DEFAULTS.repetitions,
     target: options.TargetName = None,
     layout: options.Layout = None,
+    head: options.Head = None,
     output: Annotated[
         Format, typer.Option("--output", "-o", help="Markdown, JSON or CSV.")
     ] = Format.md,
@@ -124,7 +125,8 @@ def bench(
         batches=_numbers(batch, "--batch"),
         repetitions=repetitions,
         target=target,
-        layout=options.layout_name(layout),
+        layout=layout,
+        head=head,
         profiled=profiled,
         perf_map=perf_map,
     )

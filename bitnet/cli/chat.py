@@ -37,6 +37,7 @@ def chat(
     threads: options.Threads = None,
     target: options.TargetName = None,
     layout: options.Layout = None,
+    head: options.Head = None,
 ) -> None:
     """Talk with a model that has a chat template.
 
@@ -49,7 +50,7 @@ def chat(
         top_p=top_p,
         seed=seed,
     )
-    with options.load_model(model, threads, target, layout) as loaded:
+    with options.load_model(model, threads, target, layout, head) as loaded:
         conversation = Conversation(loaded, system, sampling)
         if sys.stdin.isatty():
             typer.echo("/help shows the commands.", err=True)

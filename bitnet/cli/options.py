@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 import bitnet
-from bitnet import InvalidArgumentError, SamplingParams
-from bitnet.kernels.layouts import LAYOUTS, LayoutName
+from bitnet import SamplingParams
+from bitnet.kernels.layouts import LayoutName
+from bitnet.program.plan import HeadKind
 
 DEFAULTS = SamplingParams()
 
@@ -54,33 +55,34 @@ TargetName = Annotated[
     ),
 ]
 Layout = Annotated[
-    str | None,
+    LayoutName | None,
     typer.Option(
         help="How ternary weights lie in memory: b3 (1.6 bits), 2bit, or i2_s (used in the file); "
         "without it, the fastest one here. Results are the same.",
         show_default=False,
     ),
 ]
-
-
-def layout_name(name: str | None) -> LayoutName | None:
-    """A layout that was asked for. Raises InvalidArgumentError."""
-    for known in LAYOUTS:
-        if name == known:
-            return known
-    if name is not None:
-        raise InvalidArgumentError(f"layout must be one of {', '.join(LAYOUTS)}, not {name!r}")
-    return None
-
+Head = Annotated[
+    HeadKind | None,
+    typer.Option(
+        help="How the output head is computed; without it, large tables of floats are certified: "
+        "read as int8, and exactly only where it matters.",
+        show_default=False,
+    ),
+]
 
 _QUIET_SECONDS = 0.5  # a load that takes longer shows its progress
 
 
 def load_model(
-    path: Path | None, threads: int | None, target: str | None, layout: str | None
+    path: Path | None,
+    threads: int | None,
+    target: str | None,
+    layout: LayoutName | None,
+    head: HeadKind | None,
 ) -> bitnet.Model:
     """`bitnet.load` that shows its progress where somebody watches stderr."""
-    load = partial(bitnet.load, path, threads=threads, target=target, layout=layout_name(layout))
+    load = partial(bitnet.load, path, threads=threads, target=target, layout=layout, head=head)
     if not sys.stderr.isatty():
         return load()
     start = time.perf_counter()

@@ -32,6 +32,7 @@ def run(
     threads: options.Threads = None,
     target: options.TargetName = None,
     layout: options.Layout = None,
+    head: options.Head = None,
 ) -> None:
     """Continue a prompt.
 
@@ -40,7 +41,7 @@ def run(
     if prompt is None:
         prompt = read_prompt()
     start = time.perf_counter()
-    with options.load_model(model, threads, target, layout) as loaded:
+    with options.load_model(model, threads, target, layout, head) as loaded:
         load_s = time.perf_counter() - start
         generation = loaded.start(
             loaded.tokenizer.encode(prompt, add_bos=loaded.tokenizer.add_bos),

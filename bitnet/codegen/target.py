@@ -104,6 +104,10 @@ class Target:
         """
         raise NotImplementedError(f"{self.name} has no byte look-up")
 
+    def dot4_u8(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
+        """`dot4` for all values 0..255 of `a`."""
+        return self.dot4(k, acc, a, b)
+
     def f16_to_f32(self, k: Function, bits: Value) -> Value:
         """IEEE half precision, given as i16 bits, to f32; exact."""
         wide = t.like(bits.type, t.i32)

@@ -106,6 +106,11 @@ class X86(ScalarX86):
             return in_128(*parts)
         return (index < 0).select(in_128(*parts[2:]), in_128(*parts[:2]))
 
+    def dot4_u8(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
+        if {"avx512vnni", "avxvnni"} & {*self.features}:
+            return self.dot4(k, acc, a, b)
+        return self.dot4(k, self.dot4(k, acc, a & 127, b), a & 128, b)
+
     def f16_to_f32(self, k: Function, bits: Value) -> Value:
         return bits.bitcast(t.like(bits.type, t.f16)).widen(t.f32)
 

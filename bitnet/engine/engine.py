@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bitnet.engine.params import SamplingParams
 from bitnet.engine.request import Request
-from bitnet.engine.sampler import Sampler
+from bitnet.engine.sampler import Sampler, exact_logits
 from bitnet.engine.scheduler import schedule
 from bitnet.errors import (
     ContextLengthExceededError,
@@ -138,7 +138,9 @@ class Engine:
         for request, tokens in plan:
             request.started_at = request.started_at or now
             last = len(tokens) - 1 if len(tokens) == len(request.pending) else len(tokens)
-            chunks.append(Chunk(request.sequence, tokens, range(last, len(tokens))))
+            wanted = range(last, len(tokens))
+            best, exact_ids = exact_logits(request) if wanted else (0, ())
+            chunks.append(Chunk(request.sequence, tokens, wanted, best, exact_ids))
         logits = iter(self._stepper.step(chunks))
         for (request, _), chunk in zip(plan, chunks, strict=True):
             if chunk.wanted:

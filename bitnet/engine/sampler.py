@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from bitnet.program import Program
 from bitnet.program.memory import allocate
 
 _MASK = 2**64 - 1
+_MOST_EXACT = 1024  # logits to compute one by one; with more, all are about as fast
 
 
 class Sampler:
@@ -61,6 +63,24 @@ class Sampler:
         ids = np.fromiter(seen.keys(), np.int32, len(seen))
         counts = np.fromiter(seen.values(), np.int32, len(seen))
         self._program.penalize(logits, ids, counts, repetition, frequency, presence)
+
+
+def exact_logits(request: Request) -> tuple[int, Sequence[int]]:
+    """How many of a request's largest logits, and which others, its next token depends on.
+
+    (0, ()) is all of them. Penalties can move tokens seen before past any others, so all of
+    those count, and as many of the best more as may be among them.
+    """
+    params = request.params
+    best = 1 if params.temperature == 0 else params.top_k
+    seen: set[int] = set()
+    if params.repetition_penalty != 1:
+        seen.update(request.prompt)
+    if params.repetition_penalty != 1 or params.frequency_penalty or params.presence_penalty:
+        seen.update(request.output)
+    if best == 0 or best + len(seen) > _MOST_EXACT:
+        return 0, ()
+    return best + len(seen), sorted(seen)
 
 
 def uniform(seed: int, index: int) -> float:

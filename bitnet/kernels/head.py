@@ -8,7 +8,7 @@ import numpy as np
 
 from bitnet.codegen import Buffer, Dim, Function, Value
 from bitnet.codegen import types as t
-from bitnet.kernels.numerics import F32, LANES, dot_reference, f32xL, padded
+from bitnet.kernels.numerics import F32, LANES, by_lanes, dot_reference, f32xL, padded
 
 Kind = Literal["f32", "f16", "bf16"]
 
@@ -28,12 +28,12 @@ def widen(k: Function, stored: Value, kind: Kind) -> Value:
 def embed(k: Function, table: Buffer, token: Value, n: int, x: Buffer, kind: Kind) -> None:
     """x = row `token` of the table. table: STORED[kind][vocab * n]; x: f32[padded n]."""
     row = table.part(token * n, n)
-    whole = n // LANES * LANES
-    with k.loop(0, whole, LANES) as i:
-        x.store(i, widen(k, row.load(i, LANES), kind))
-    if whole < n:
-        x.store(whole, widen(k, row.load(whole, LANES, valid=n - whole), kind))
-    with k.loop(whole + (LANES if whole < n else 0), x.count, LANES) as i:
+
+    def copy(i: Dim, valid: int) -> None:
+        x.store(i, widen(k, row.load(i, LANES, valid=valid), kind))
+
+    by_lanes(k, n, copy)
+    with k.loop(-(-n // LANES) * LANES, x.count, LANES) as i:
         x.store(i, k.const(f32xL, 0.0))
 
 
@@ -58,7 +58,7 @@ def head_rows(
     def block(row: Value, rows: int, token: Value, tokens: int) -> None:
         weights = [table.part((row + r) * n, n) for r in range(rows)]
         hidden = [h.part((token + i) * stride, stride) for i in range(tokens)]
-        products = _dot_block(k, weights, hidden, n, kind)
+        products = _dot_block(k, weights, hidden, n, kind, ahead=_ROWS * n)
         for i in range(tokens):
             for r in range(rows):
                 logits[(token + i) * vocab + row + r] = products[r][i]
@@ -73,23 +73,27 @@ def head_rows(
                 block(row, rows, token, 1)
 
 
+def row_dot(k: Function, table: Buffer, row: Value, h: Buffer, n: int, kind: Kind) -> Value:
+    """The logit of one row of the table, with the bits that `head_rows` gives."""
+    return _dot_block(k, [table.part(row * n, n)], [h], n, kind)[0][0]
+
+
 def _dot_block(
-    k: Function, weights: list[Buffer], hidden: list[Buffer], n: int, kind: Kind
+    k: Function, weights: list[Buffer], hidden: list[Buffer], n: int, kind: Kind, ahead: int = 0
 ) -> list[list[Value]]:
+    """Products of all rows with all tokens; memory `ahead` elements further on is asked for."""
     acc = [[k.var(f32xL) for _ in hidden] for _ in weights]
 
     def step(i: Dim, valid: int) -> None:
         x = [row.load(i, LANES) for row in hidden]
         for r, row in enumerate(weights):
+            if ahead:
+                row.prefetch(i + ahead)
             w = widen(k, row.load(i, LANES, valid=valid), kind)
             for token, total in enumerate(acc[r]):
                 total.set(k.fma(w, x[token], total.get()))
 
-    whole = n // LANES * LANES
-    with k.loop(0, whole, LANES) as i:
-        step(i, LANES)
-    if whole < n:
-        step(whole, n - whole)
+    by_lanes(k, n, step)
     return [[k.reduce(total.get(), "add") for total in row] for row in acc]
 
 

@@ -7,12 +7,13 @@ the same rules operation by operation, so that references can be compared for eq
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bitnet.codegen import Function, Value
+from bitnet.codegen import Dim, Function, Value
 from bitnet.codegen import types as t
 
 F32 = npt.NDArray[np.float32]
@@ -39,6 +40,15 @@ _EXP_MIN, _EXP_MAX = -87.0, 88.0
 def padded(n: int) -> int:
     """`n` rounded up to a whole number of padding blocks."""
     return -(-n // PAD) * PAD
+
+
+def by_lanes(k: Function, n: int, body: Callable[[Dim, int], None]) -> None:
+    """Write body(i, valid) for i = 0, 16, ... below n, valid being how many of 16 are below n."""
+    whole = n // LANES * LANES
+    with k.loop(0, whole, LANES) as i:
+        body(i, LANES)
+    if whole < n:
+        body(whole, n - whole)
 
 
 def exp(k: Function, x: Value) -> Value:

@@ -23,13 +23,18 @@ from bitnet.kernels.ternary import (
 )
 from bitnet.quant.tiled import TILE, TILE_BYTES
 
-_FIELDS = 4
 _STRIPS = BLOCK_ROWS // TILE
 
 
 def max_tokens(target: Target) -> int:
     """How many tokens rows are multiplied with at once, at most."""
     return min(4, target.accumulators)
+
+
+def rows_at_once(target: Target, tokens: int) -> int:
+    """So many that there are accumulators for two shifts or more; each row needs a pointer too."""
+    most = 4 if target.partial_limit is None else 1
+    return max(1, min(most, target.accumulators // (2 * tokens)))
 
 
 def rows_block(
@@ -69,7 +74,7 @@ def rows_dot(
     tokens: int,
 ) -> None:
     """sums[token][64 rows] = sum of code * q; see `rows_block`."""
-    at_once = max(1, min(4, k.target.accumulators // tokens))
+    at_once = rows_at_once(k.target, tokens)
     n_shifts = shifts_for(k.target, tokens * at_once)
     with k.loop(0, _STRIPS) as strip:
         address = strips[strip].to_pointer()
@@ -98,19 +103,17 @@ def _dot_rows(
     width, row_bytes = layout.q_width(columns), columns // 4
 
     def step(number: Value) -> None:
-        fields = []
         for r in range(rows):
             at = (first + r) * row_bytes + number * TILE_BYTES
             weights.prefetch(at + PREFETCH_BYTES)
-            fields.append(two_bit_fields(weights.load(at, TILE_BYTES), n_shifts))
-        for j in range(_FIELDS):  # from the low bits up, which is from the last columns down
-            for token in range(tokens):
-                start = number * layout.step + (token * width + (_FIELDS - 1 - j) * TILE_BYTES)
-                activations = q.load(start, TILE_BYTES)
-                for r in range(rows):
-                    acc.add((r, token), fields[r][j], activations)
+            fields = two_bit_fields(weights.load(at, TILE_BYTES), n_shifts)
+            # From the low bits up, which is from the last columns down.
+            for j, field in enumerate(fields):
+                for token in range(tokens):
+                    start = number * layout.step + (token * width + (3 - j) * TILE_BYTES)
+                    acc.add((r, token), field, q.load(start, TILE_BYTES))
 
-    acc.run(width // layout.step, _FIELDS, step)
+    acc.run(width // layout.step, 4, step)
     return acc.results()
 
 

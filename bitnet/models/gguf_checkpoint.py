@@ -10,7 +10,13 @@ import numpy.typing as npt
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
 from bitnet.formats.gguf import GGUFFile, TensorInfo
 from bitnet.models.spec import Activation, ModelSpec, RopePairing
-from bitnet.models.tensors import FLOAT_DTYPES, DenseTensor, FloatKind, TernaryTensor
+from bitnet.models.tensors import (
+    FLOAT_DTYPES,
+    BlockKind,
+    DenseTensor,
+    FloatKind,
+    TernaryTensor,
+)
 from bitnet.models.ternary_tensors import FloatTensor, I2STensor
 from bitnet.tokenizers.gguf_vocabulary import tokenizer_from_gguf
 from bitnet.tokenizers.tokenizer import Tokenizer
@@ -23,6 +29,8 @@ _ARCHITECTURES: dict[str, tuple[str, Activation, bool, RopePairing]] = {
     "llama": ("llama", "silu", False, "interleaved"),
 }
 _FLOAT_KINDS: dict[str, FloatKind] = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+_BLOCK_KINDS: dict[str, BlockKind] = {"Q8_0": "q8_0", "Q6_K": "q6_k"}
+_TABLES = ("token_embd.weight", "output.weight")
 _ANY = 2**31  # ModelSpec knows the real limits
 
 
@@ -51,6 +59,9 @@ class GGUFSource:
 
     def dense(self, name: str) -> DenseTensor:
         info = self._file.tensors[name]
+        if info.type in _BLOCK_KINDS:
+            blocks = self._file.data(name).reshape(info.shape[0], -1)
+            return DenseTensor(name, blocks, _BLOCK_KINDS[info.type])
         return DenseTensor(name, self._floats(info), _FLOAT_KINDS[info.type])
 
     def tokenizer(self) -> Tokenizer:
@@ -84,7 +95,7 @@ class GGUFSource:
                 raise InvalidModelError(
                     self.path, f"has shape {info.shape}, not {shape}", tensor=name
                 )
-            if info.type not in _FLOAT_KINDS and not (info.type == "I2_S" and name in ternary):
+            if not _supported(info.type, name, name in ternary):
                 raise UnsupportedModelError(
                     self.path, f"type {info.type} is not supported here", tensor=name
                 )
@@ -102,6 +113,13 @@ class GGUFSource:
                 f"is not a part of architecture {self._architecture!r} known here",
                 tensor=name,
             )
+
+
+def _supported(type_name: str, name: str, is_ternary: bool) -> bool:
+    """Whether a tensor of the model may have this type."""
+    if type_name in _BLOCK_KINDS:
+        return name in _TABLES
+    return type_name in _FLOAT_KINDS or (type_name == "I2_S" and is_ternary)
 
 
 def _scale_name(weight: str) -> str:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
+from bitnet.quant import q6_k, q8_0
+
 FloatKind = Literal["f32", "f16", "bf16"]
+BlockKind = Literal["q8_0", "q6_k"]
+TableKind = Literal[FloatKind, BlockKind]
 
 FLOAT_DTYPES: dict[FloatKind, np.dtype[Any]] = {
     "f32": np.dtype("<f4"),
     "f16": np.dtype("<f2"),
     "bf16": np.dtype("<u2"),
 }
+
+
+def is_float(kind: TableKind) -> TypeGuard[FloatKind]:
+    return kind in FLOAT_DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +76,16 @@ class DenseTensor:
 
     name: str
     data: npt.NDArray[Any]
-    """float32, float16, or uint16 holding the bits of bfloat16; see ``kind``."""
-    kind: FloatKind
+    """float32, float16, uint16 holding the bits of bfloat16, or uint8 (rows, bytes of a row)
+    holding blocks; see ``kind``."""
+    kind: TableKind
 
     def float32(self) -> npt.NDArray[np.float32]:
         """Return the values as float32 (exact; a copy unless the data are float32)."""
+        if self.kind == "q8_0":
+            return q8_0.dequantize(self.data)
+        if self.kind == "q6_k":
+            return q6_k.dequantize(self.data)
         if self.kind == "bf16":
             return (self.data.astype(np.uint32) << 16).view(np.float32)
         return self.data.astype(np.float32, copy=False)

@@ -35,13 +35,25 @@ LAYER = Struct(
     ),
 )
 
+HEAD = Struct(
+    "bn_head",
+    (
+        ("table", "ptr"),  # [vocab][hidden_size] as stored
+        ("packed", "ptr"),  # tiles of 16 rows, unless the table is used as it is
+        ("scale", "ptr"),  # f32[padded vocab] each, of int8 rows; see `kernels.int8.RowBounds`
+        ("residual", "ptr"),
+        ("norm", "ptr"),
+        ("largest_norm", "f32"),  # no row of the table has a larger one
+    ),
+)
+
 MODEL = Struct(
     "bn_model",
     (
         ("layers", "ptr"),  # bn_layer[n_layers]
         ("embedding", "ptr"),  # [vocab][hidden_size] as stored
         ("output_norm", "ptr"),  # f32[hidden]
-        ("head", "ptr"),  # [vocab][hidden_size] as stored
+        ("head", "ptr"),  # bn_head
         ("rope_cos", "ptr"),  # f32[n_positions][head_dim / 2]
         ("rope_sin", "ptr"),
         ("n_positions", "i64"),
@@ -65,10 +77,15 @@ BATCH = Struct(
     (
         ("n_tokens", "i64"),
         ("n_logits", "i64"),
+        ("n_certified", "i64"),  # the first of them; the others want all logits exact
+        ("n_exact", "i64"),
         ("tokens", "ptr"),  # i32[n_tokens]
         ("positions", "ptr"),  # i32[n_tokens]
         ("sequences", "ptr"),  # i32[n_tokens], row of page_table
         ("logit_tokens", "ptr"),  # i32[n_logits], which tokens want logits
+        ("ranks", "ptr"),  # i64[n_certified], how many of the best logits must be exact
+        ("exact_rows", "ptr"),  # i32[n_exact], logits that must be exact too: which row,
+        ("exact_ids", "ptr"),  # i32[n_exact], and which token
         ("page_table", "ptr"),  # i64[n_sequences][pages_per_sequence], addresses of pages
         ("n_sequences", "i64"),
         ("pages_per_sequence", "i64"),
@@ -86,6 +103,12 @@ BATCH = Struct(
         ("q_scale", "ptr"),  # f32
         ("q_total", "ptr"),  # i32
         ("qkv", "ptr"),  # f32[qkv]
+        ("head_q", "ptr"),  # the next six are for rows of logits, see `program.head`
+        ("head_offsets", "ptr"),
+        ("head_scale", "ptr"),
+        ("head_bounds", "ptr"),
+        ("head_best", "ptr"),
+        ("head_threshold", "ptr"),
         ("sync", "ptr"),  # i64[phases][SYNC_WORDS], zero at first; see `team`
         ("yield_thread", "ptr"),  # int (*)(void): give the core away, called in long waits
         ("profile", "ptr"),  # i64[PROFILE_START + PROFILE_ROW * rows], zero at first; see `timer`
@@ -106,4 +129,4 @@ PROFILE_CALLS, PROFILE_ITEMS, PROFILE_WORK, PROFILE_WAIT = range(4)
 PROFILE_COLUMNS = 4
 PROFILE_ROW = PROFILE_PHASES * PROFILE_COLUMNS
 
-CDEF = LAYER.cdef + MODEL.cdef + ATTENTION_ITEM.cdef + BATCH.cdef
+CDEF = LAYER.cdef + HEAD.cdef + MODEL.cdef + ATTENTION_ITEM.cdef + BATCH.cdef

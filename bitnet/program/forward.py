@@ -15,30 +15,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bitnet.codegen import Buffer, Dim, Function, Module, StructRef, Value
+from bitnet.codegen import Buffer, Function, Module, StructRef, Value
 from bitnet.codegen import types as t
-from bitnet.kernels import ternary
+from bitnet.kernels import q6_k, q8_0, ternary
 from bitnet.kernels.gate import gated
-from bitnet.kernels.head import STORED, Kind, embed, head_rows
+from bitnet.kernels.head import STORED, embed
 from bitnet.kernels.layouts import InPlace, TiledLayout
 from bitnet.kernels.norm import quantize, rms_norm
 from bitnet.kernels.ternary import BLOCK_ROWS
 from bitnet.kernels.ternary_rows import rows_block
+from bitnet.models.tensors import is_float
 from bitnet.program.abi import BATCH, LAYER, MODEL
 from bitnet.program.attention import Attention
+from bitnet.program.head import Head, n_head_phases
 from bitnet.program.plan import Plan
 from bitnet.program.team import Team
 from bitnet.quant.tiled import TILE
-
-HEAD_ROWS = 64  # rows of the output head per work item
 
 # Takes (token, first row, four f32x16 of results) and puts them where they belong.
 Store = Callable[[Value, Value, list[Value]], None]
 
 
 def n_phases(plan: Plan) -> int:
-    """How many phases a step has: the embedding, ten a layer, the last norm and the head."""
-    return 1 + 10 * plan.spec.n_layers + 2
+    """How many phases a step has: the embedding, ten a layer, those of the head."""
+    return 1 + 10 * plan.spec.n_layers + n_head_phases(plan)
 
 
 def add_forward(module: Module, plan: Plan) -> None:
@@ -76,15 +76,28 @@ class _Forward:
     # -- phases -----------------------------------------------------------------------------
 
     def write(self) -> None:
-        k, spec, plan = self.k, self.spec, self.plan
-        with self.team.phase("embed", self.n_tokens) as token:
-            tokens = self.batch.buffer("tokens", t.i32, self.n_tokens)
-            table = self.table("embedding", plan.embedding)
-            x = self.row("x", plan.hidden, token)
-            embed(k, table, tokens[token].zext(t.i64), spec.hidden_size, x, plan.embedding)
-        with k.loop(0, spec.n_layers) as number:
+        k = self.k
+        self.embedding()
+        with k.loop(0, self.spec.n_layers) as number:
             self.layer(number, LAYER.at(k, self.model["layers"], number))
-        self.head()
+        Head(k, self.plan, self.model, self.batch, self.team).write()
+
+    def embedding(self) -> None:
+        k, spec, kind = self.k, self.spec, self.plan.embedding
+        n, padding = spec.hidden_size, self.plan.hidden - spec.hidden_size
+        with self.team.phase("embed", self.n_tokens) as i:
+            token = self.batch.buffer("tokens", t.i32, self.n_tokens)[i].zext(t.i64)
+            x = self.row("x", self.plan.hidden, i)
+            if is_float(kind):
+                table = self.model.buffer("embedding", STORED[kind], spec.vocab_size * n)
+                embed(k, table, token, n, x, kind)
+            else:
+                blocks = q8_0 if kind == "q8_0" else q6_k
+                size = blocks.row_bytes(n)
+                table = self.model.buffer("embedding", t.i8, spec.vocab_size * size)
+                blocks.embed(k, table.part(token * size, size), x.part(0, n))
+                if padding:
+                    x.store(n, k.const(t.vec(t.f32, padding), 0.0))
 
     def layer(self, number: Value, weights: StructRef) -> None:
         plan, spec = self.plan, self.spec
@@ -161,38 +174,3 @@ class _Forward:
         for i in range(0, len(y), 2):
             v = gated(self.k, y[i], y[i + 1], self.spec.activation)
             out.store(first // 2 + i // 2 * TILE, v)
-
-    def head(self) -> None:
-        k, spec, plan = self.k, self.spec, self.plan
-        n_logits = self.batch["n_logits"]
-        hidden = self.batch.buffer("row", t.f32, n_logits * plan.hidden)
-        with self.team.phase("output_norm", n_logits) as i:
-            token = self.batch.buffer("logit_tokens", t.i32, n_logits)[i].zext(t.i64)
-            weight = self.model.buffer("output_norm", t.f32, plan.hidden)
-            y = hidden.part(i * plan.hidden, plan.hidden)
-            rms_norm(
-                k, self.row("x", plan.hidden, token), weight, y, spec.hidden_size, spec.rms_norm_eps
-            )
-        n_items: Dim = (n_logits > 0).select(-(-spec.vocab_size // HEAD_ROWS), k.index(0))
-        with self.team.phase("head", n_items) as item:
-            first = item * HEAD_ROWS
-            stop = k.min(first + HEAD_ROWS, spec.vocab_size)
-            logits = self.batch.buffer("logits", t.f32, n_logits * spec.vocab_size)
-            table = self.table("head", plan.head)
-            head_rows(
-                k,
-                table,
-                first,
-                stop,
-                hidden,
-                spec.hidden_size,
-                n_logits,
-                logits,
-                spec.vocab_size,
-                plan.head,
-            )
-
-    def table(self, field: str, kind: Kind) -> Buffer:
-        """The embedding table or the head."""
-        size = self.spec.vocab_size * self.spec.hidden_size
-        return self.model.buffer(field, STORED[kind], size)

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from bitnet.errors import InvalidArgumentError
+from bitnet.kernels import int8, q6_k, q8_0
 from bitnet.kernels.head import Kind
 from bitnet.kernels.kv_cache import BLOCK, KVKind, KVLayout
 from bitnet.kernels.layouts import I2_S_BLOCK, LAYOUTS, Layout, LayoutName, TiledLayout
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.ternary import MAX_COLUMNS
 from bitnet.models.spec import ModelSpec
+from bitnet.models.tensors import FLOAT_DTYPES, TableKind, is_float
 from bitnet.quant.tiled import TILE
+
+# How the output head is computed: with the table as it is; with its rows as int8, Q8_0 or Q6_K;
+# or first as int8, and then as it is for all rows that may be among the best.
+HeadKind = Literal["stored", "int8", "q8_0", "q6_k", "certified"]
+
+_LARGE_TABLE = 16_000_000  # bytes from which on reading the head is worth saving
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything that shapes the generated code.
 
-    embedding, head: number format of the embedding table and of the output head.
+    embedding, head: number format of the embedding table and of the output head's.
     layout: how the ternary weights lie in memory; it does not change results.
+    head_kind: how the head is computed, see `choose_head`.
     page_size: positions per KV page, a multiple of 32; it does not change results.
     """
 
     spec: ModelSpec
-    embedding: Kind = "f16"
-    head: Kind = "f16"
+    embedding: TableKind = "f16"
+    head: TableKind = "f16"
     kv: KVKind = "f16"
     layout: LayoutName = "2bit"
+    head_kind: HeadKind = "stored"
     page_size: int = 64
 
     def __post_init__(self) -> None:
@@ -43,6 +54,8 @@ class Plan:
             raise InvalidArgumentError(
                 f"page_size must be a positive multiple of {BLOCK}, not {self.page_size}"
             )
+        if choose_head(self.head_kind, self.head, self.spec) != self.head_kind:
+            raise InvalidArgumentError(f"a head stored as {self.head} runs as {self.head}")
         if self.widest > MAX_COLUMNS:
             raise InvalidArgumentError(
                 f"a linear layer of {self.widest} inputs is wider than {MAX_COLUMNS}"
@@ -59,6 +72,13 @@ class Plan:
         if not isinstance(layout, TiledLayout):
             raise TypeError(f"layout {layout.name} packs nothing")
         return layout
+
+    @property
+    def stored_head(self) -> Kind:
+        """The format of a head's table that is read as floats."""
+        if is_float(self.head):
+            return self.head
+        raise InvalidArgumentError(f"a head stored as {self.head} holds no floats")
 
     @property
     def kv_layout(self) -> KVLayout:
@@ -126,3 +146,33 @@ class Plan:
                     f"layout 'i2_s' needs multiples of {TILE} outputs and of {I2_S_BLOCK} inputs, "
                     f"and {name} is {rows} x {columns}"
                 )
+
+
+def choose_head(asked: HeadKind | None, table: TableKind, spec: ModelSpec) -> HeadKind:
+    """How to compute an output head whose table is stored as `table`; None leaves the choice.
+
+    Raises InvalidArgumentError for what the table cannot be.
+    """
+    if asked is not None and asked not in get_args(HeadKind):
+        known = ", ".join(get_args(HeadKind))
+        raise InvalidArgumentError(f"head must be one of {known}, not {asked!r}")
+    if not is_float(table):
+        if asked not in (None, "stored", table):
+            raise InvalidArgumentError(
+                f"head {asked!r} needs a table of floats; the model's is stored as {table}"
+            )
+        return "q8_0" if table == "q8_0" else "q6_k"
+    width = spec.hidden_size
+    if asked is None:
+        large = spec.vocab_size * width * FLOAT_DTYPES[table].itemsize >= _LARGE_TABLE
+        return "certified" if large and width <= int8.MAX_COLUMNS else "stored"
+    block = {"q8_0": q8_0.BLOCK, "q6_k": q6_k.BLOCK}.get(asked, 1)
+    if width % block:
+        raise InvalidArgumentError(
+            f"head {asked!r} needs rows of a multiple of {block} columns, not {width}"
+        )
+    if asked in ("int8", "certified") and width > int8.MAX_COLUMNS:
+        raise InvalidArgumentError(
+            f"head {asked!r} needs rows of at most {int8.MAX_COLUMNS} columns, not {width}"
+        )
+    return asked

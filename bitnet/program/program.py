@@ -18,6 +18,7 @@ from bitnet.kernels.layouts import I2_S_BLOCK, TiledLayout
 from bitnet.kernels.pack import SourceKind, pack, pack_name
 from bitnet.program import timer
 from bitnet.program.forward import add_forward
+from bitnet.program.head_pack import add_pack_head
 from bitnet.program.memory import address, ffi
 from bitnet.program.plan import Plan
 
@@ -27,6 +28,7 @@ _SIGNATURES = {
     "argmax": "int64_t (*)(void *, int64_t)",
     "sample": "int64_t (*)(void *, int64_t, float, int64_t, float, float, double, void *)",
 }
+_PACK_HEAD = "void (*)(bn_head *, int64_t, int64_t)"
 _PACK = "int64_t (*)(void *, int64_t, int64_t, void *, int64_t, int64_t)"
 _TICKS = "int64_t (*)(void)"
 
@@ -51,6 +53,8 @@ def build_module(
     add_forward(module, plan)
     for kind, columns in _packers(plan):
         pack(module, plan.tiled, kind, columns)
+    if plan.head_kind != "stored":
+        add_pack_head(module, plan)
     sampling.penalize(module)
     sampling.argmax(module)
     sampling.sample(module)
@@ -82,10 +86,12 @@ class Program:
         signatures = _SIGNATURES | {
             pack_name(plan.tiled, *packer): _PACK for packer in _packers(plan)
         }
+        if plan.head_kind != "stored":
+            signatures["pack_head"] = _PACK_HEAD
         if profiled:
             signatures["ticks"] = _TICKS
-        names = list(signatures)
-        self._library = jit.load(module, [*names, VIOLATION] if checked else names)
+        names = [*signatures, VIOLATION] if checked else [*signatures]
+        self._library = jit.load(module, names)
         self._functions = {
             name: ffi.cast(signature, self._library.address(name))
             for name, signature in signatures.items()
@@ -117,6 +123,13 @@ class Program:
         bad = function(address(source), n_strips, shift, address(packed), first, step)
         self.check_bounds()
         return not bad
+
+    def pack_head(self, head: Any, first: int, stop: int) -> None:
+        """Fill the tiles first..stop-1 of a bn_head; see `HeadWeights`.
+
+        Other threads may fill other tiles. Bounds are not yet checked.
+        """
+        self._functions["pack_head"](head, first, stop)
 
     def penalize(
         self,

@@ -8,22 +8,49 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from bitnet.kernels import int8, q6_k, q8_0
 from bitnet.kernels.attention import attend_reference
 from bitnet.kernels.gate import gated_reference
 from bitnet.kernels.head import head_reference
+from bitnet.kernels.hilo import split_reference
 from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.norm import quantize_reference, rms_norm_reference
 from bitnet.kernels.numerics import F32
 from bitnet.kernels.rope import rope_reference, rope_tables
 from bitnet.kernels.ternary import linear_reference
 from bitnet.models.spec import ModelSpec
+from bitnet.program.plan import HeadKind
 from bitnet.program.weights import Tensors
+from bitnet.quant import q6_k as q6_k_codec
+from bitnet.quant import q8_0 as q8_0_codec
 
 
 def logits_reference(
+    spec: ModelSpec,
+    tensors: Tensors,
+    tokens: npt.NDArray[np.int64],
+    kv: KVKind = "f16",
+    head: HeadKind = "stored",
+) -> F32:
+    """Logits (len(tokens), vocab) of a sequence that starts at position 0, all of them exact."""
+    h = hidden_reference(spec, tensors, tokens, kv)
+    table = tensors.dense("token_embd.weight" if spec.tied_head else "output.weight")
+    if head in ("stored", "certified"):
+        return head_reference(table.float32(), h)
+    v, scale = split_reference(h)
+    if head == "int8":
+        return int8.head_reference(*int8.quantize_reference(table.float32()), v, scale)
+    if head == "q8_0":
+        blocks = table.data if table.kind == "q8_0" else q8_0_codec.quantize(table.float32())
+        return q8_0.head_reference(*q8_0_codec.unpack(blocks), v, scale)
+    blocks = table.data if table.kind == "q6_k" else q6_k_codec.quantize(table.float32())
+    return q6_k.head_reference(*q6_k_codec.unpack(blocks), v, scale)
+
+
+def hidden_reference(
     spec: ModelSpec, tensors: Tensors, tokens: npt.NDArray[np.int64], kv: KVKind = "f16"
 ) -> F32:
-    """Logits (len(tokens), vocab) of a sequence that starts at position 0."""
+    """What goes into the output head: (len(tokens), hidden)."""
     n, d = len(tokens), spec.head_dim
     cos, sin = rope_tables(n, d, spec.rope_theta)
     embedding = tensors.dense("token_embd.weight").float32()
@@ -66,5 +93,4 @@ def logits_reference(
         if spec.sub_norms:
             g = norm(g, f"{blk}.ffn_sub_norm")
         x = x + linear(g, f"{blk}.ffn_down")
-    head = embedding if spec.tied_head else tensors.dense("output.weight").float32()
-    return head_reference(head, norm(x, "output_norm"))
+    return norm(x, "output_norm")

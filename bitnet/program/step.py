@@ -16,6 +16,7 @@ from bitnet.kernels.attention import partial_size
 from bitnet.program.abi import SYNC_WORDS
 from bitnet.program.attention import Items, attention_items
 from bitnet.program.forward import n_phases
+from bitnet.program.head import head_scratch
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
 from bitnet.program.timer import empty_profile
@@ -60,6 +61,10 @@ class Chunk:
     tokens: Seq[int]
     wanted: range
     """Indices into `tokens`."""
+    best: int = 0
+    """How many of the largest logits must be exact, for a certified head; 0 is all of them."""
+    exact_ids: Seq[int] = ()
+    """Tokens whose logits must be exact as well when not all are."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class Stepper:
             "q_scale": allocate(n, np.float32, zero=True),
             "q_total": allocate(n, np.int32, zero=True),
             "qkv": allocate(n * plan.qkv, np.float32, zero=True),
+            **head_scratch(plan, n),
         }
         self._common = {name: address(array) for name, array in self._scratch.items()}
         self._common["max_tokens"] = max_tokens
@@ -100,15 +106,16 @@ class Stepper:
     def step(self, chunks: Seq[Chunk]) -> npt.NDArray[np.float32]:
         """Advance every chunk's sequence by its tokens; gives the wanted logits.
 
-        The result is (number of wanted tokens, vocab), chunk by chunk. Raises
-        InvalidArgumentError for what the program has no memory for.
+        The result is (number of wanted tokens, vocab), chunk by chunk; logits that need not be
+        exact may be -inf. Raises InvalidArgumentError for what the program has no memory for.
         """
         self._check(chunks)
         plan = self.program.plan
         for chunk in chunks:
             self._reserve(chunk.sequence, len(chunk.tokens))
-        arrays = _describe(chunks)
-        n_logits = len(arrays["logit_tokens"])
+        rows = _wanted_rows(chunks)
+        arrays = _describe(chunks) | _describe_rows(rows)
+        n_logits = len(rows)
         logits = np.empty((n_logits, plan.spec.vocab_size), np.float32)
         arrays["logits"] = logits
         items = attention_items((c.sequence.length, len(c.tokens)) for c in chunks)
@@ -120,6 +127,7 @@ class Stepper:
             batch.profile_rows = self.workers.n
             self.profiles.append(arrays["profile"])
         batch.n_tokens, batch.n_logits = len(arrays["tokens"]), n_logits
+        batch.n_certified, batch.n_exact = len(arrays["ranks"]), len(arrays["exact_ids"])
         batch.n_sequences, batch.pages_per_sequence = arrays["page_table"].shape
         batch.n_attention_items, batch.n_blocks = len(items.rows), items.n_blocks
         batch.n_slots = items.n_slots
@@ -131,7 +139,7 @@ class Stepper:
         self.program.check_bounds()
         for chunk in chunks:
             chunk.sequence.length += len(chunk.tokens)
-        return logits
+        return _in_order(rows, logits)
 
     def _attention_arrays(self, items: Items) -> dict[str, npt.NDArray[Any]]:
         plan = self.program.plan
@@ -159,6 +167,10 @@ class Stepper:
         for chunk in chunks:
             if min(chunk.tokens) < 0 or max(chunk.tokens) >= vocab:
                 raise InvalidArgumentError(f"a token id is outside the vocabulary of {vocab}")
+            if min(chunk.exact_ids, default=0) < 0 or max(chunk.exact_ids, default=0) >= vocab:
+                raise InvalidArgumentError(f"an exact id is outside the vocabulary of {vocab}")
+            if chunk.best < 0:
+                raise InvalidArgumentError(f"best must be 0 or more, not {chunk.best}")
             if chunk.sequence.length + len(chunk.tokens) > n_positions:
                 raise InvalidArgumentError(f"a sequence is longer than {n_positions} positions")
 
@@ -172,21 +184,53 @@ def _describe(chunks: Seq[Chunk]) -> dict[str, npt.NDArray[Any]]:
     tokens: list[int] = []
     positions: list[int] = []
     sequences: list[int] = []
-    logit_tokens: list[int] = []
     table = np.zeros((len(chunks), max(len(c.sequence.pages) for c in chunks)), np.int64)
     for row, chunk in enumerate(chunks):
-        logit_tokens += [len(tokens) + i for i in chunk.wanted]
         tokens += chunk.tokens
         first = chunk.sequence.length
         positions += range(first, first + len(chunk.tokens))
         sequences += [row] * len(chunk.tokens)
         pages = chunk.sequence.pages
         table[row, : len(pages)] = [page.ctypes.data for page in pages]
-    lists = {
-        "tokens": tokens,
-        "positions": positions,
-        "sequences": sequences,
-        "logit_tokens": logit_tokens,
-    }
+    lists = {"tokens": tokens, "positions": positions, "sequences": sequences}
     arrays = {name: np.array(numbers, np.int32) for name, numbers in lists.items()}
     return {**arrays, "page_table": table}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of logits: where it comes in the result, for which token of the batch, what of it."""
+
+    place: int
+    token: int
+    chunk: Chunk
+
+
+def _wanted_rows(chunks: Seq[Chunk]) -> list[_Row]:
+    """The rows in the order in which the program computes them: full ones come last."""
+    rows: list[_Row] = []
+    first = 0
+    for chunk in chunks:
+        rows += [_Row(len(rows) + i, first + w, chunk) for i, w in enumerate(chunk.wanted)]
+        first += len(chunk.tokens)
+    return sorted(rows, key=lambda row: row.chunk.best == 0)
+
+
+def _describe_rows(rows: list[_Row]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of bn_batch that say which logits are wanted."""
+    certified = [row.chunk for row in rows if row.chunk.best]
+    exact = [(i, token) for i, chunk in enumerate(certified) for token in chunk.exact_ids]
+    return {
+        "logit_tokens": np.array([row.token for row in rows], np.int32),
+        "ranks": np.array([chunk.best for chunk in certified], np.int64),
+        "exact_rows": np.array([i for i, _ in exact], np.int32),
+        "exact_ids": np.array([token for _, token in exact], np.int32),
+    }
+
+
+def _in_order(rows: list[_Row], logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The computed rows in the order of the result."""
+    places = [row.place for row in rows]
+    if places == sorted(places):
+        return logits
+    return logits[np.argsort(places)]

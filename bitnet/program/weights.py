@@ -12,6 +12,7 @@ from bitnet.kernels.layouts import TiledLayout
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.rope import rope_tables
 from bitnet.models.tensors import DenseTensor, TernaryTensor
+from bitnet.program.head_weights import HeadWeights
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
 from bitnet.program.ternary_weights import (
@@ -75,14 +76,15 @@ class Weights:
                 tensors.release()
         cos, sin = rope_tables(n_positions, spec.head_dim, spec.rope_theta)
         embedding = self._table("token_embd.weight")
-        head = embedding if spec.tied_head else self._table("output.weight")
+        table = embedding if spec.tied_head else self._table("output.weight")
+        self._head = HeadWeights(program, table, workers)
         self.struct = ffi.new(
             "bn_model *",
             {
                 "layers": self._layers,
-                "embedding": embedding,
+                "embedding": address(embedding),
                 "output_norm": self._norm("output_norm.weight"),
-                "head": head,
+                "head": self._head.struct,
                 "rope_cos": self._hold(cos),
                 "rope_sin": self._hold(sin),
                 "n_positions": n_positions,
@@ -123,10 +125,12 @@ class Weights:
         out[: weight.size] = weight
         return self._hold(out)
 
-    def _table(self, name: str) -> Any:
+    def _table(self, name: str) -> npt.NDArray[Any]:
         data = self._tensors.dense(name).data
         aligned = data.ctypes.data % data.itemsize == 0 and data.flags.c_contiguous
-        return self._hold(data if aligned else np.ascontiguousarray(data).copy())
+        table = data if aligned else np.ascontiguousarray(data).copy()
+        self._keep.append(table)
+        return table
 
     def _hold(self, array: npt.NDArray[Any]) -> Any:
         self._keep.append(array)

@@ -1,1 +1,1 @@
-"""Ternary codecs in numpy: exact, lazy by rows, ignorant of files."""
+"""Weight codecs in numpy: ternary ones, and two of ggml's block formats; ignorant of files."""

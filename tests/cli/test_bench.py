@@ -252,6 +252,13 @@ def test_perf_learns_the_names_of_the_generated_functions(
     assert (result.exit_code, result.stderr) == (1, "error: perf maps are for Linux's perf\n")
 
 
+@pytest.mark.parametrize(("option", "value"), [("--layout", "3bit"), ("--head", "q2_k")])
+def test_only_known_names_are_taken(run: Run, model: Path, option: str, value: str) -> None:
+    result = run("bench", "-m", model, option, value)
+    assert result.exit_code == 2
+    assert f"'{value}' is not one of" in " ".join(result.stderr.split())
+
+
 # -- what makes no sense -------------------------------------------------------------------------
 
 
@@ -271,7 +278,6 @@ def test_perf_learns_the_names_of_the_generated_functions(
         (["--layers", "2"], "--layers cuts random models only"),
         (["--random", "3b", "-m", "a.gguf"], "--model and --random exclude each other"),
         (["--target", "z80"], "unknown target 'z80'"),
-        (["--layout", "3bit"], "layout must be one of b3, 2bit, i2_s, not '3bit'"),
         (["--baseline", "no/such.json"], "cannot read no/such.json: No such file or directory"),
         (["--profile", "-o", "csv"], "a profile does not fit into CSV"),
         (["--flamegraph", "no/such/folder", *map(str, ONE)], "cannot write no/such/folder"),

@@ -48,6 +48,12 @@ def test_target_and_threads_are_used(run: Run, model: Path) -> None:
     assert (result.exit_code, result.stdout) == (0, f"{TEXT}\n")
 
 
+@pytest.mark.parametrize("head", ["stored", "certified", "q8_0"])
+def test_every_head_says_the_same_where_nothing_is_close(run: Run, model: Path, head: str) -> None:
+    result = run("run", "-m", model, "-p", "hello", "--head", head)
+    assert (result.exit_code, result.stdout) == (0, f"{TEXT}\n")
+
+
 def test_a_seed_makes_the_text_repeatable(run: Run, model: Path) -> None:
     arguments = ("run", "-m", model, "-p", "hello", "--temperature", 50, "--top-k", 0)
     texts = [run(*arguments, "--top-p", 1, "--seed", seed).stdout for seed in (1, 1, 2)]

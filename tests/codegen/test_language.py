@@ -83,6 +83,37 @@ def test_if_runs_its_body_only_when_set(target: Target) -> None:
     assert numbers(target, body, 3)[:2] == [-1, 3]
 
 
+@cache
+def dot_kernel(target: Target) -> Native:
+    def body(k: Function, acc: Buffer, a: Buffer, b: Buffer) -> None:
+        total = k.target.dot4_u8(k, acc.load(0, N), a.load(0, 4 * N), b.load(0, 4 * N))
+        acc.store(0, total)
+
+    parameters = {"acc": (t.i32, N), "a": (t.i8, 4 * N), "b": (t.i8, 4 * N)}
+    return kernel(target, True, parameters, body)
+
+
+@given(seeds, st.booleans())
+@few
+def test_dot4_u8_takes_all_bytes(target: Target, seed: int, extreme: bool) -> None:
+    rng = np.random.default_rng(seed)
+    a = rng.choice([0, 127, 128, 255], 4 * N) if extreme else rng.integers(0, 256, 4 * N)
+    b = rng.choice([-127, 127], 4 * N) if extreme else rng.integers(-127, 128, 4 * N)
+    start = rng.integers(-(2**30), 2**30, N)
+    expected = start + (a * b).reshape(N, 4).sum(axis=1)
+    acc = start.astype(np.int32)
+    dot_kernel(target)(acc, a.astype(np.uint8), b.astype(np.int8))
+    assert_same_bits(acc, expected.astype(np.int32))
+
+
+def test_a_prefetch_changes_nothing(target: Target) -> None:
+    def body(k: Function, out: Buffer) -> None:
+        for index in (0, 10**6, -(10**6)):
+            out.prefetch(index)
+
+    assert numbers(target, body) == [-1] * 24
+
+
 def test_a_variable_keeps_its_type(target: Target) -> None:
     k = Function(Module(target), Module(target).declare("f", t.void, []))
     with pytest.raises(TypeError, match="variable holds i64, not float"):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from types import ModuleType
 
 import pytest
 
 from bitnet.codegen import Buffer, Function, Module, Target, jit
 from bitnet.codegen import types as t
-from bitnet.kernels import ternary
+from bitnet.kernels import int8, q6_k, q8_0, ternary, ternary_rows
 from bitnet.kernels.attention import attend_span, partial_size
+from bitnet.kernels.hilo import Split
 from bitnet.kernels.kv_cache import Cached, KVLayout
+from bitnet.kernels.layouts import LAYOUTS, InPlace, LayoutName, TiledLayout
 from bitnet.kernels.numerics import exp, f32xL
 
 COLUMNS = 2560
@@ -33,21 +36,28 @@ def mnemonics(body: str) -> Counter[str]:
 
 
 def hot_loops(assembly: str) -> list[Counter[str]]:
-    """The mnemonics of each basic block that jumps back to its own start."""
+    """The mnemonics of each loop."""
     return [mnemonics(body) for body in loop_bodies(assembly)]
 
 
-def dot_loops(target: Target, tokens: int) -> list[Counter[str]]:
-    module = Module(target)
+def dot_loops(target: Target, name: LayoutName, tokens: int) -> list[str]:
+    """The loops in which weights are multiplied."""
+    module, layout = Module(target), LAYOUTS[name]
 
     def body(k: Function) -> None:
-        weights = Buffer(k, k.args[0], t.i8, ternary.group_bytes(COLUMNS), "weights")
-        q = Buffer(k, k.args[1], t.i8, tokens * COLUMNS, "q")
-        sums = Buffer(k, k.args[2], t.i32, tokens * ternary.GROUP_ROWS, "sums")
-        ternary.block_dot(k, weights, q, sums, COLUMNS, tokens)
+        q = Buffer(k, k.args[1], t.i8, tokens * layout.q_width(COLUMNS), "q")
+        sums = Buffer(k, k.args[2], t.i32, tokens * ternary.BLOCK_ROWS, "sums")
+        if isinstance(layout, TiledLayout):
+            size = layout.packed_bytes(ternary.BLOCK_ROWS, COLUMNS)
+            weights = Buffer(k, k.args[0], t.i8, size, "weights")
+            ternary.tiled_dot(k, layout, weights, q, sums, COLUMNS, tokens)
+        elif isinstance(layout, InPlace):
+            strips = Buffer(k, k.args[0], t.i64, 4, "strips")
+            ternary_rows.rows_dot(k, layout, strips, q, sums, COLUMNS, tokens)
 
     module.function("dot", [t.ptr] * 3, body, exported=True)
-    return hot_loops(jit.optimized(module)[1])
+    loops = loop_bodies(jit.optimized(module)[1])
+    return [loop for loop in loops if mnemonics(loop)[multiply(target)]]
 
 
 def multiply(target: Target) -> str:
@@ -62,26 +72,87 @@ def per_vector(target: Target) -> int:
     return 1 if target.name == "avx512" else 2
 
 
-@pytest.mark.parametrize("one", [True, False], ids=["one token", "block"])
-def test_the_ternary_loop_multiplies_bytes(target: Target, one: bool) -> None:
-    loops = dot_loops(target, 1 if one else target.gemm_tokens)
-    assert len(loops) == ternary.GROUP_TILES // target.gemm_tiles
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("tokens", [1, 2, 4])
+def test_the_ternary_loops_multiply_bytes(target: Target, name: LayoutName, tokens: int) -> None:
+    loops = dot_loops(target, name, min(tokens, target.accumulators))
     wrong = {"vpdpbusd", "vpmaddubsw", "pmaddwd"} - {multiply(target)}
+    assert loops
     for loop in loops:
-        assert loop[multiply(target)]
-        assert not wrong & loop.keys()
-        assert not {"call", "callq"} & loop.keys()
+        assert not wrong & mnemonics(loop).keys()
+        assert not {"call", "callq"} & mnemonics(loop).keys()
 
 
-def test_decoding_needs_an_and_and_a_multiply_for_each_64_weights(target: Target) -> None:
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_decoding_keeps_its_sums_in_registers(target: Target, name: LayoutName) -> None:
+    """Nothing is spilled to the stack, and weights are asked for ahead of their use."""
+    if target.name == "scalar":
+        pytest.skip("plain SSE2 has too few registers, and has to widen bytes first")
+    if name == "b3" and not target.has_lookup:
+        pytest.skip("b3 is taken apart by comparing here, which the autotune will not choose")
+    for loop in dot_loops(target, name, 1):
+        assert "(%rsp" not in loop
+        assert "(%rbp" not in loop
+        assert "prefetchnta" in loop
+
+
+@pytest.mark.parametrize("name", ["2bit", "i2_s"])
+def test_decoding_needs_an_and_and_a_multiply_for_each_64_weights(
+    target: Target, name: LayoutName
+) -> None:
     if target.name == "scalar":
         pytest.skip("plain SSE2 has to widen bytes first")
-    for loop in dot_loops(target, 1):
-        n = 4 * target.gemm_tiles * per_vector(target)
-        assert loop[multiply(target)] == n
-        assert loop["vpand"] + loop["vpandd"] + loop["vpandq"] == n
-        assert not [name for name in loop if name.startswith(("vpsr", "vpsl"))]
-        assert loop["vpbroadcastd"] == 4
+    for loop in map(mnemonics, dot_loops(target, name, 1)):
+        vectors = loop["prefetchnta"] * per_vector(target)
+        assert loop[multiply(target)] == 4 * vectors
+        assert loop["vpand"] + loop["vpandd"] + loop["vpandq"] == 4 * vectors
+        shifts = sum(n for op, n in loop.items() if op.startswith(("vpsr", "vpsl")))
+        # Without many registers, the upper half of each byte is moved down once.
+        many = target.accumulators == 16 and target.partial_limit is None
+        assert shifts <= 1 if many else vectors <= shifts <= vectors + 1
+
+
+def test_decoding_base_3_needs_three_look_ups_and_five_multiplies(target: Target) -> None:
+    if not target.has_lookup:
+        pytest.skip(f"{target.name} has no look-up of bytes")
+    for loop in map(mnemonics, dot_loops(target, "b3", 1)):
+        tiles = loop["prefetchnta"]
+        assert loop["vpermi2b"] + loop["vpermt2b"] == 3 * tiles
+        assert loop[multiply(target)] == 5 * tiles
+        assert sum(loop.values()) <= 25 * tiles
+
+
+def head_loops(target: Target, head: ModuleType) -> list[Counter[str]]:
+    """The loops of a head's products with one row of activations."""
+    module, form = Module(target), head.split_format(COLUMNS)
+
+    def body(k: Function) -> None:
+        tile = Buffer(k, k.args[0], t.i8, head.tile_bytes(COLUMNS), "tile")
+        q = Buffer(k, k.args[1], t.i8, 2 * COLUMNS, "q")
+        offsets = Buffer(k, k.args[2], t.i32, 2 * form.n_blocks, "offsets")
+        out = Buffer(k, k.args[3], t.f32, 16, "out")
+        scales = (out.load(0, 16),) if head is int8 else ()
+        x = Split(form, q, offsets, out.part(0, 1))
+        out.store(0, head.dots(k, tile, *scales, x, 1)[0])
+
+    module.function("head", [t.ptr] * 4, body, exported=True)
+    return hot_loops(jit.optimized(module)[1])
+
+
+@pytest.mark.parametrize(("head", "vectors"), [(int8, 2), (q8_0, 8), (q6_k, 4)])
+def test_a_head_multiplies_each_vector_of_weights_twice(
+    target: Target, head: ModuleType, vectors: int
+) -> None:
+    """Once for each part of the activations; without VNNI, bytes above 127 twice as often."""
+    if target.name == "scalar":
+        pytest.skip("plain SSE2 has to widen bytes first")
+    (loop,) = head_loops(target, head)
+    split = multiply(target) == "vpmaddubsw" and head is not q6_k
+    once = 2 * vectors * per_vector(target) * (1 + split)
+    assert loop[multiply(target)] in (once, 2 * once)  # LLVM may unroll it
+    assert not {"call", "callq"} & loop.keys()
+    if target.name == "avx512" and head is q6_k and not split:
+        assert sum(loop.values()) < 60, "unpacking must not cost more than memory"
 
 
 def attention_loops(target: Target, queries: int) -> list[str]:

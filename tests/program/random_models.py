@@ -9,17 +9,17 @@ from functools import cache, cached_property
 import numpy as np
 
 from bitnet.codegen import Target
-from bitnet.kernels.head import Kind
 from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
 from bitnet.models.spec import ModelSpec
-from bitnet.models.tensors import DenseTensor, StoredRows
+from bitnet.models.tensors import DenseTensor, StoredRows, TableKind
 from bitnet.program import Plan, Program
+from bitnet.program.plan import HeadKind
 from bitnet.program.reference import logits_reference
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from bitnet.program.weights import Weights
 from bitnet.program.workers import Workers
-from bitnet.quant import i2s
+from bitnet.quant import i2s, q6_k, q8_0
 
 Array = np.ndarray
 
@@ -62,16 +62,19 @@ class Case:
     """An architecture with the number formats of its tables and its KV cache."""
 
     spec: ModelSpec
-    embedding: Kind
-    head: Kind
+    embedding: TableKind
+    head: TableKind
     kv: KVKind
+    head_kind: HeadKind = "stored"
 
     @property
     def tensors(self) -> RandomTensors:
         return random_tensors(self)
 
     def plan(self, layout: LayoutName = "2bit", page_size: int = 64) -> Plan:
-        return Plan(self.spec, self.embedding, self.head, self.kv, layout, page_size)
+        return Plan(
+            self.spec, self.embedding, self.head, self.kv, layout, self.head_kind, page_size
+        )
 
 
 class RandomTensors:
@@ -88,7 +91,7 @@ class RandomTensors:
         self._dense = {}
         for name, shape in case.spec.dense_shapes().items():
             values = rng.standard_normal(shape).astype(np.float32) * np.float32(0.5)
-            kind: Kind = "f32"
+            kind: TableKind = "f32"
             if len(shape) == 2:
                 kind = case.head if name == "output.weight" else case.embedding
             else:
@@ -105,8 +108,12 @@ class RandomTensors:
         """There is no file."""
 
 
-def stored_as(values: Array, kind: Kind) -> Array:
+def stored_as(values: Array, kind: TableKind) -> Array:
     """f32 numbers in a stored format; bf16 as the bits, cut off."""
+    if kind == "q8_0":
+        return q8_0.quantize(values)
+    if kind == "q6_k":
+        return q6_k.quantize(values)
     if kind == "bf16":
         return (values.view(np.uint32) >> 16).astype(np.uint16)
     return values.astype(np.float16 if kind == "f16" else np.float32)
@@ -123,17 +130,19 @@ def spec(
     sub_norms: bool = True,
     tied_head: bool = True,
     rope_pairing: str = "halves",
+    hidden_size: int = 72,
+    vocab_size: int = VOCAB,
 ) -> ModelSpec:
     """Nothing here is a multiple of a vector, and two query heads share a kv head."""
     return ModelSpec(
         architecture=architecture,
         n_layers=n_layers,
-        hidden_size=72,
+        hidden_size=hidden_size,
         ffn_size=100,
         n_heads=4,
         n_kv_heads=2,
         head_dim=20,
-        vocab_size=VOCAB,
+        vocab_size=vocab_size,
         context_length=512,
         rms_norm_eps=1e-5,
         rope_theta=10000.0,
@@ -168,7 +177,8 @@ def prompt(seed: int = 0) -> list[int]:
 @cache
 def reference(case: Case, length: int = LENGTH) -> Array:
     """Logits of the first tokens of `prompt()`."""
-    return logits_reference(case.spec, case.tensors, np.array(prompt()[:length]), case.kv)
+    tokens = np.array(prompt()[:length])
+    return logits_reference(case.spec, case.tensors, tokens, case.kv, case.head_kind)
 
 
 @cache
