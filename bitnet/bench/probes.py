@@ -18,9 +18,8 @@ import numpy.typing as npt
 
 from bitnet.codegen import Buffer, Function, Module, Struct, StructRef, Target, Value, Var, jit
 from bitnet.codegen import types as t
-from bitnet.program.abi import SYNC_WORDS
 from bitnet.program.memory import allocate, allocate_pages
-from bitnet.program.team import Team
+from bitnet.program.team import Team, sync_words
 from bitnet.program.workers import Workers, yield_function
 
 _BYTES_PER_THREAD = 1 << 28  # more than the caches hold
@@ -42,11 +41,12 @@ _TRIES = 3
 
 _i32x16 = t.vec(t.i32, 16)
 
-# The names of the first two are those that a `Team` looks for.
+# The names of the first three are those that a `Team` looks for.
 _JOB = Struct(
     "bn_probe",
     (
-        ("sync", "ptr"),  # i64[SYNC_WORDS], zero at first
+        ("n_regions", "i64"),
+        ("sync", "ptr"),
         ("yield_thread", "ptr"),
         ("n_items", "i64"),
         ("n_chunks", "i64"),  # of `data`
@@ -79,7 +79,8 @@ class Probes:
         names += [f"multiply_{n}" for n in WAYS_TO_MULTIPLY]
         self._library = jit.load(probe_module(target), names)
         self._functions = {
-            name: _ffi.cast("void (*)(bn_probe *)", self._library.address(name)) for name in names
+            name: _ffi.cast("void (*)(bn_probe *, int64_t)", self._library.address(name))
+            for name in names
         }
         self._rounds = dict.fromkeys(WAYS_TO_MULTIPLY, 256)
 
@@ -114,9 +115,10 @@ class Probes:
 
     def _run(self, name: str, data: npt.NDArray[Any], **numbers: int) -> float:
         """The time that all threads together take for a probe."""
-        sync = allocate(SYNC_WORDS, np.int64, zero=True)
+        n_regions, n_words = sync_words(self._workers.n, 1)
+        sync = allocate(n_words, np.int64, zero=True)
         out = allocate(16, np.int32)
-        job = _ffi.new("bn_probe *", numbers)
+        job = _ffi.new("bn_probe *", {**numbers, "n_regions": n_regions})
         job.yield_thread = _ffi.cast("void *", yield_function())
         for field, array in (("sync", sync), ("data", data), ("out", out)):
             setattr(job, field, _ffi.cast("void *", array.ctypes.data))
@@ -124,7 +126,7 @@ class Probes:
         # A thread may still be on its way out when the others are done.
         held = (job, sync, data, out, self._library)
         start = time.perf_counter()
-        self._workers.run(lambda: function(held[0]))
+        self._workers.run(lambda thread: function(held[0], thread))
         return time.perf_counter() - start
 
 
@@ -142,10 +144,10 @@ def probe_module(target: Target) -> Module:
 def _add(module: Module, name: str, do_item: Callable[[Function, StructRef, Value], None]) -> None:
     def body(k: Function) -> None:
         job = _JOB.at(k, k.args[0])
-        with Team(k, job, 1).phase(name, job["n_items"]) as item:
+        with Team(k, job, k.args[1], 1).phase(name, job["n_items"]) as item:
             do_item(k, job, item)
 
-    module.function(name, [t.ptr], body, exported=True)
+    module.function(name, [t.ptr, t.i64], body, exported=True)
 
 
 def _chunk(job: StructRef, item: Value) -> Buffer:

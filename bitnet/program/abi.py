@@ -1,6 +1,6 @@
 """The structs that the compiled program and its callers share, declared once.
 
-    forward(model *, batch *)   every thread of the team calls it
+    forward(model *, batch *, thread)   every thread of the team calls it, with its number
 
 A batch is used for one step and not changed afterwards: a thread may still walk through it when
 the others are done with it.
@@ -109,16 +109,16 @@ BATCH = Struct(
         ("head_bounds", "ptr"),
         ("head_best", "ptr"),
         ("head_threshold", "ptr"),
-        ("sync", "ptr"),  # i64[phases][SYNC_WORDS], zero at first; see `team`
+        ("n_regions", "i64"),
+        ("sync", "ptr"),  # i64[phases][1 + n_regions][SYNC_WORDS], zero at first; see `team`
         ("yield_thread", "ptr"),  # int (*)(void): give the core away, called in long waits
         ("profile", "ptr"),  # i64[PROFILE_START + PROFILE_ROW * rows], zero at first; see `timer`
         ("profile_rows", "i64"),  # one for each thread that may come
     ),
 )
 
-# Words of a phase's counters, a cache line apart.
-SYNC_NEXT_ITEM, SYNC_DONE = 0, 8
-SYNC_WORDS = 16
+# Words of a counter: a cache line. A phase has one for the items done, then one for each region.
+SYNC_WORDS = 8
 
 # Where a profiled program keeps its times: a counter of the threads that have come, then a row
 # for each of them with PROFILE_COLUMNS words a phase: how often it ran, items done, ticks

@@ -42,12 +42,12 @@ def n_phases(plan: Plan) -> int:
 
 
 def add_forward(module: Module, plan: Plan) -> None:
-    """Add forward(model, batch) to the module."""
+    """Add forward(model, batch, thread) to the module."""
 
     def body(k: Function) -> None:
         _Forward(k, plan).write()
 
-    module.function("forward", [t.ptr, t.ptr], body, exported=True)
+    module.function("forward", [t.ptr, t.ptr, t.i64], body, exported=True)
 
 
 class _Forward:
@@ -57,7 +57,7 @@ class _Forward:
         self.spec = plan.spec
         self.model = MODEL.at(k, k.args[0])
         self.batch = BATCH.at(k, k.args[1])
-        self.team = Team(k, self.batch, n_phases(plan))
+        self.team = Team(k, self.batch, k.args[2], n_phases(plan))
         self.n_tokens = self.batch["n_tokens"]
         self.attention = Attention(k, plan, self.model, self.batch, self.team)
 

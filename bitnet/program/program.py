@@ -23,7 +23,7 @@ from bitnet.program.memory import address, ffi
 from bitnet.program.plan import Plan
 
 _SIGNATURES = {
-    "forward": "void (*)(bn_model *, bn_batch *)",
+    "forward": "void (*)(bn_model *, bn_batch *, int64_t)",
     "penalize": "void (*)(void *, int64_t, void *, void *, int64_t, float, float, float)",
     "argmax": "int64_t (*)(void *, int64_t)",
     "sample": "int64_t (*)(void *, int64_t, float, int64_t, float, float, double, void *)",
@@ -100,12 +100,12 @@ class Program:
             (ctypes.c_int64 * 2).from_address(self._library.address(VIOLATION)) if checked else None
         )
 
-    def forward(self, model: Any, batch: Any) -> None:
-        """Take part in a step until it is done; see `bitnet.program.abi`.
+    def forward(self, model: Any, batch: Any, thread: int) -> None:
+        """Take part in a step as thread number `thread` until it is done; see `bitnet.program.abi`.
 
         Other threads may do the same. Bounds are not yet checked.
         """
-        self._functions["forward"](model, batch)
+        self._functions["forward"](model, batch, thread)
 
     def pack(
         self,

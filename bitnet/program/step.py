@@ -13,12 +13,12 @@ import numpy.typing as npt
 from bitnet.codegen import types as t
 from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.attention import partial_size
-from bitnet.program.abi import SYNC_WORDS
 from bitnet.program.attention import Items, attention_items
 from bitnet.program.forward import n_phases
 from bitnet.program.head import head_scratch
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
+from bitnet.program.team import sync_words
 from bitnet.program.timer import empty_profile
 from bitnet.program.weights import Weights
 from bitnet.program.workers import Workers, yield_function
@@ -120,12 +120,14 @@ class Stepper:
         arrays["logits"] = logits
         items = attention_items((c.sequence.length, len(c.tokens)) for c in chunks)
         arrays |= self._attention_arrays(items)
-        arrays["sync"] = allocate(n_phases(plan) * SYNC_WORDS, np.int64, zero=True)
+        n_regions, n_words = sync_words(self.workers.n, n_phases(plan))
+        arrays["sync"] = allocate(n_words, np.int64, zero=True)
         batch = ffi.new("bn_batch *", self._common)
         if self.program.profiled:
             arrays["profile"] = empty_profile(self.workers.n)
             batch.profile_rows = self.workers.n
             self.profiles.append(arrays["profile"])
+        batch.n_regions = n_regions
         batch.n_tokens, batch.n_logits = len(arrays["tokens"]), n_logits
         batch.n_certified, batch.n_exact = len(arrays["ranks"]), len(arrays["exact_ids"])
         batch.n_sequences, batch.pages_per_sequence = arrays["page_table"].shape
@@ -135,7 +137,7 @@ class Stepper:
             setattr(batch, name, address(array))
 
         step = _Step(batch, arrays)
-        self.workers.run(lambda: self.program.forward(self.weights.struct, step.batch))
+        self.workers.run(lambda i: self.program.forward(self.weights.struct, step.batch, i))
         self.program.check_bounds()
         for chunk in chunks:
             chunk.sequence.length += len(chunk.tokens)

@@ -1,9 +1,11 @@
 """How the threads of a team share the work of the program.
 
-All threads run the same code. A phase's items are handed out one at a time by an atomic counter,
-and the phase is over when all its items are done: that, not the arrival of every thread, is what
-the next phase waits for. So a thread that the system runs late holds up nobody. It finds the
-phases that it missed done, walks past them and joins in where the others are.
+All threads run the same code. The items of a phase are cut into regions, one for each thread (or
+for several, where there are many). A thread takes the items of its own region one after the other
+by an atomic counter, so that it walks through memory in order, and then helps out in the others.
+The phase is over when all its items are done: that, not the arrival of every thread, is what the
+next phase waits for. So a thread that the system runs late holds up nobody. It finds the phases
+that it missed done, walks past them and joins in where the others are.
 """
 
 from __future__ import annotations
@@ -13,18 +15,25 @@ from contextlib import contextmanager
 
 from bitnet.codegen import Dim, Function, StructRef, Value
 from bitnet.codegen import types as t
-from bitnet.program.abi import SYNC_DONE, SYNC_NEXT_ITEM, SYNC_WORDS
+from bitnet.program.abi import SYNC_WORDS
 from bitnet.program.timer import Timer
 
+MAX_REGIONS = 8
 _SPINS = 2000  # pauses before a waiting thread starts to give its core away
 
 
 class Team:
-    """The threads that run one step; each phase has counters of its own, zero at first."""
+    """The threads that run one step; each phase has counters of its own, zero at first.
 
-    def __init__(self, k: Function, batch: StructRef, n_phases: int) -> None:
+    thread: the number of the running thread, i64.
+    """
+
+    def __init__(self, k: Function, batch: StructRef, thread: Value, n_phases: int) -> None:
         self.k = k
-        self.counters = batch.buffer("sync", t.i64, n_phases * SYNC_WORDS)
+        self.n_regions = batch["n_regions"]
+        self.region = thread % self.n_regions
+        self.words = (self.n_regions + 1) * SYNC_WORDS  # counters of a phase
+        self.counters = batch.buffer("sync", t.i64, self.words * n_phases)
         self.yield_thread = batch["yield_thread"]
         self.number = k.var(t.i64)  # of the phase
         self.timer = Timer(k, batch)
@@ -36,19 +45,23 @@ class Team:
         Times are kept under `name`; phases of one name are added up.
         """
         k, counters = self.k, self.counters
-        first = self.number.get() * SYNC_WORDS
+        first = self.number.get() * self.words
         self.number.set(self.number.get() + 1)
         one, last = k.const(t.i64, 1), k.index(n_items)
         self.timer.start(name)
         done_here = k.var(t.i64)
-        item = k.var(t.i64, counters.atomic_add(first + SYNC_NEXT_ITEM, one))
-        with k.while_(lambda: item.get() < last):
-            yield item.get()
-            done_here.set(done_here.get() + 1)
-            item.set(counters.atomic_add(first + SYNC_NEXT_ITEM, one))
-        counters.atomic_add(first + SYNC_DONE, done_here.get())
+        with k.loop(0, self.n_regions) as turn:
+            region = (self.region + turn) % self.n_regions
+            start, stop = (last * (region + i) // self.n_regions for i in (0, 1))
+            counter = first + (region + 1) * SYNC_WORDS
+            item = k.var(t.i64, start + counters.atomic_add(counter, one))
+            with k.while_(lambda: item.get() < stop):
+                yield item.get()
+                done_here.set(done_here.get() + 1)
+                item.set(start + counters.atomic_add(counter, one))
+        counters.atomic_add(first, done_here.get())
         self.timer.worked(done_here.get())
-        self._wait_until(first + SYNC_DONE, last)
+        self._wait_until(first, last)
         self.timer.waited()
 
     def _wait_until(self, counter: Value, value: Value) -> None:
@@ -59,3 +72,9 @@ class Team:
             spins.set(spins.get() + 1)
             with k.if_(spins.get() > _SPINS):
                 k.call_pointer(self.yield_thread, t.i32)
+
+
+def sync_words(n_threads: int, n_phases: int) -> tuple[int, int]:
+    """How many regions a team works in, and the i64 words of its counters."""
+    n_regions = min(n_threads, MAX_REGIONS)
+    return n_regions, n_phases * (n_regions + 1) * SYNC_WORDS

@@ -18,7 +18,8 @@ _BYTES_PER_THREAD = 8_000_000
 
 _BACKLOG = 2  # a thread that lags by more jobs than this is left out
 
-Work: TypeAlias = "Callable[[], None]"
+# Takes the number of the thread that does it, from 0.
+Work: TypeAlias = "Callable[[int], None]"
 
 
 def available_cores() -> int:
@@ -59,7 +60,7 @@ class Workers:
         self._queues: list[SimpleQueue[Work | None]] = [SimpleQueue() for _ in range(n - 1)]
         for i, queue in enumerate(self._queues, 1):
             name = f"bitnet-worker-{i}"
-            threading.Thread(target=_serve, args=(queue,), name=name, daemon=True).start()
+            threading.Thread(target=_serve, args=(queue, i), name=name, daemon=True).start()
 
     def run(self, work: Work) -> None:
         """Do `work` here, with the help of the other threads."""
@@ -67,13 +68,13 @@ class Workers:
             for queue in self._queues:
                 if queue.qsize() < _BACKLOG:
                     queue.put(work)
-            work()
+            work(0)
         except BaseException:
             # A Ctrl-C before the work was done here: others may be in the middle of it.
             _finish(work)
             raise
 
-    def run_all(self, jobs: Iterable[Work]) -> None:
+    def run_all(self, jobs: Iterable[Callable[[], None]]) -> None:
         """Do each job once, on whichever thread is free; raises what the first bad one raised."""
         together = _Together(list(jobs))
         self.run(together)
@@ -89,7 +90,7 @@ class Workers:
 class _Together:
     """Jobs that all threads who call this share out; returns when all are done."""
 
-    def __init__(self, jobs: Sequence[Work]) -> None:
+    def __init__(self, jobs: Sequence[Callable[[], None]]) -> None:
         self.error: BaseException | None = None
         self._jobs = iter(jobs)
         self._left = len(jobs)
@@ -98,7 +99,7 @@ class _Together:
         if not jobs:
             self._done.set()
 
-    def __call__(self) -> None:
+    def __call__(self, thread: int) -> None:
         while True:
             with self._lock:
                 job = next(self._jobs, None)
@@ -116,16 +117,16 @@ class _Together:
         self._done.wait()
 
 
-def _serve(queue: SimpleQueue[Work | None]) -> None:
+def _serve(queue: SimpleQueue[Work | None], thread: int) -> None:
     while (work := queue.get()) is not None:
-        work()
+        work(thread)
         del work  # what it holds on to must not wait for the next one
 
 
 def _finish(work: Work) -> None:
     while True:
         try:
-            work()
+            work(0)
         except KeyboardInterrupt:
             continue
         return

@@ -20,7 +20,7 @@ class Items:
         self._n = n
         self._all_done = threading.Event()
 
-    def __call__(self) -> None:
+    def __call__(self, _thread: int) -> None:
         for item in self._left:
             self.do(item)
             self.done.append((item, threading.get_ident()))
@@ -59,7 +59,7 @@ def test_a_thread_that_is_held_up_does_not_hold_up_a_run() -> None:
     caller = threading.get_ident()
     held, go_on = threading.Event(), threading.Event()
 
-    def hold_the_other() -> None:
+    def hold_the_other(_thread: int) -> None:
         if threading.get_ident() != caller:
             held.set()
             go_on.wait(timeout=60)
@@ -110,7 +110,7 @@ def test_an_interrupt_comes_through_only_when_the_work_is_done() -> None:
 def test_closing_ends_the_threads() -> None:
     before = set(threading.enumerate())
     workers = Workers(4)
-    workers.run(lambda: None)
+    workers.run(lambda _: None)
     team = set(threading.enumerate()) - before
     assert len(team) == 3
     workers.close()
