@@ -92,7 +92,8 @@ def _attend_span(
         result = out.part(i * size, size)
         end = k.min(seen[i] - start, SPAN)
         _softmax(k, rows.part(i * SPAN, SPAN), end, result.part(size - LANES, LANES))
-    _weighted_values(k, cached, head, start, ends[0], rows, out)
+    next_span = (start + SPAN < seen[n_queries - 1]).select(start + SPAN, start)
+    _weighted_values(k, cached, head, start, ends[0], rows, out, next_span)
     # What the first query sees, all see; the others go on, each up to its own end.
     with k.loop(1, n_queries) as i:
         end = k.min(seen[i] - start, SPAN)
@@ -115,7 +116,10 @@ def _scores(
     with k.loop(0, end, BLOCK) as at:
         page, slot = cached.page(start + at)
         first = kv.key(head, slot)
-        next_page, next_slot, inside = _soon(k, cached, start, at + _KEYS_AHEAD, end)
+        over = at + _KEYS_AHEAD - end
+        # Then the values: a key of 128 dimensions takes the bytes of two rows of a tile of them.
+        then = start + k.min(over * 2, end - 1)
+        next_page, next_slot, inside = _soon(cached, start + at + _KEYS_AHEAD, start + end, then)
         soon = inside.select(kv.key(head, next_slot), kv.value(head, next_slot, 0))
         for lane in range(0, BLOCK, at_once):
             lanes = range(lane, lane + at_once, LANES)
@@ -132,18 +136,10 @@ def _scores(
                 rows.store(at + (i * SPAN + n), total.get())
 
 
-def _soon(
-    k: Function, cached: Cached, start: Value, position: Value, end: Value
-) -> tuple[Buffer, Value, Value]:
-    """Where to prefetch: the page and slot of `position`, and whether it is before `end`.
-
-    If it is not, they are those of a position near the start of the span, where the next pass
-    begins. A position there counts twice: a key of 128 dimensions takes the bytes of two rows of
-    a tile of values.
-    """
+def _soon(cached: Cached, position: Value, end: Value, then: Value) -> tuple[Buffer, Value, Value]:
+    """The page and slot of `position`, or of `then` if it is not before `end`; and if it is."""
     inside = position < end
-    again = k.min((position - end) * 2, end - 1)
-    page, slot = cached.page(start + inside.select(position, again))
+    page, slot = cached.page(inside.select(position, then))
     return page, slot, inside
 
 
@@ -179,22 +175,38 @@ def _softmax(k: Function, row: Buffer, end: Value, result: Buffer) -> None:
 
 
 def _weighted_values(
-    k: Function, cached: Cached, head: Value, start: Value, end: Value, rows: Buffer, out: Buffer
+    k: Function,
+    cached: Cached,
+    head: Value,
+    start: Value,
+    end: Value,
+    rows: Buffer,
+    out: Buffer,
+    next_span: Value,
 ) -> None:
-    """out[query] = sum of rows[query][i] * value over the span's positions i < end."""
+    """out[query] = sum of rows[query][i] * value over the span's positions i < end.
+
+    next_span: the position from which keys will probably be wanted after this.
+    """
     kv = cached.kv
     n_queries, size = rows.known_count // SPAN, partial_size(kv)
     at_once = _at_once(k, n_queries, VALUE_TILE)
     for dim in range(0, kv.value_stride, at_once):
         dims = range(dim, min(dim + at_once, kv.value_stride), LANES)
-        next_dim = min(dim + at_once, kv.value_stride - LANES)
+        is_last = dim + at_once >= kv.value_stride
         sums = {(i, n): k.var(f32xL) for i in range(n_queries) for n in dims}
         with k.loop(0, end, BLOCK) as at:
             page, slot = cached.page(start + at)
-            next_page, next_slot, inside = _soon(k, cached, start, at + _VALUES_AHEAD, end)
-            soon = inside.select(
-                kv.value(head, next_slot, dim), kv.value(head, next_slot, next_dim)
+            over = at + _VALUES_AHEAD - end
+            then = next_span if is_last else start + k.min(over, end - 1)
+            position = start + at + _VALUES_AHEAD
+            next_page, next_slot, inside = _soon(cached, position, start + end, then)
+            after = (
+                kv.key(head, next_slot) + over * kv.value_width(dim)
+                if is_last
+                else kv.value(head, next_slot, dim + at_once)
             )
+            soon = inside.select(kv.value(head, next_slot, dim), after)
             with k.loop(0, k.min(end - at, BLOCK)) as j:
                 for n in _line_starts(kv, dims):
                     next_page.prefetch(soon + j * kv.value_width(dim) + (n - dim), again=True)

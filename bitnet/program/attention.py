@@ -130,17 +130,20 @@ class Attention:
 
     @contextmanager
     def blocks(self, name: str, layer: Value, n_items: Value) -> Iterator[_Block]:
-        """The phase that runs its body for each kv head and each of the first items."""
+        """The phase that runs its body for each kv head and each of the first items.
+
+        A head's items follow each other, so that a thread finds what it prefetched.
+        """
         n_kv_heads = self.plan.spec.n_kv_heads
         with self.team.phase(name, n_items * n_kv_heads) as number:
-            item = ATTENTION_ITEM.at(self.k, self.batch["attention_items"], number // n_kv_heads)
+            item = ATTENTION_ITEM.at(self.k, self.batch["attention_items"], number % n_items)
             token = item["first_token"]
             yield _Block(
                 item,
                 token,
                 item["n_tokens"],
                 self.per_token("positions", token),
-                number % n_kv_heads,
+                number // n_items,
                 self.cached(layer, token),
             )
 
