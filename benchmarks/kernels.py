@@ -20,8 +20,9 @@ import numpy as np
 from bitnet.codegen import Buffer, Function, Module, Target, Value, find_target, jit
 from bitnet.codegen import types as t
 from bitnet.kernels import ternary
-from bitnet.kernels.attention import KVLayout, attend
+from bitnet.kernels.attention import SPAN, attend_span, partial_size
 from bitnet.kernels.head import STORED, Kind, head_rows
+from bitnet.kernels.kv_cache import Cached, KVLayout
 from bitnet.kernels.layouts import Base3, InPlace, Layout, TiledLayout, TwoBit
 from bitnet.kernels.norm import quantize, rms_norm
 from bitnet.kernels.ternary import BLOCK_ROWS
@@ -152,22 +153,28 @@ def head(kind: Kind) -> Kernel:
 
 
 def attention() -> Kernel:
-    """One query head over all positions."""
+    """The four query heads of a kv head over all positions, span by span."""
     kv = KVLayout(n_kv_heads=1, head_dim=HEAD_DIM, page_size=64, kind="f16")
+    heads, n_pages = 4, POSITIONS // kv.page_size
 
     def body(k: Function, pages: Buffer, q: Buffer, out: Buffer) -> None:
-        def page_of(position: Value) -> Buffer:
-            return pages.part(position // kv.page_size * kv.page_elements, kv.page_elements)
-
-        attend(k, kv, page_of, k.const(t.i64, POSITIONS), k.const(t.i64, 0), q, out)
+        first = Value(k.builder, k.builder.ptrtoint(pages.base.ir, t.i64))
+        table, seen = (Buffer.local(k, t.i64, n, "table") for n in (n_pages, heads))
+        for i in range(n_pages):
+            table[i] = first + i * kv.page_elements * t.size(kv.element)
+        for i in range(heads):
+            seen[i] = k.const(t.i64, POSITIONS)
+        zero = k.const(t.i64, 0)
+        with k.loop(0, POSITIONS, SPAN) as start:
+            attend_span(k, Cached(kv, table, 1, zero), zero, start, q, seen, out)
 
     arrays = {
-        "pages": (kv.element, POSITIONS // kv.page_size * kv.page_elements),
-        "q": (t.f32, HEAD_DIM),
-        "out": (t.f32, HEAD_DIM),
+        "pages": (kv.element, n_pages * kv.page_elements),
+        "q": (t.f32, heads * HEAD_DIM),
+        "out": (t.f32, heads * partial_size(kv)),
     }
     count = 2 * POSITIONS * HEAD_DIM
-    return Kernel(body, arrays, count * t.size(kv.element), count)
+    return Kernel(body, arrays, count * t.size(kv.element), heads * count)
 
 
 def norm() -> Kernel:

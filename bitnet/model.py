@@ -18,7 +18,7 @@ from bitnet.engine import Engine, SamplingParams, Timings
 from bitnet.engine.request import FinishReason
 from bitnet.engine.text import StopStrings
 from bitnet.errors import InvalidArgumentError
-from bitnet.kernels.attention import KVKind
+from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
 from bitnet.models import open_checkpoint
 from bitnet.program import Plan, Program

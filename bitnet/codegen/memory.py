@@ -116,10 +116,15 @@ class Buffer:
         address = self._address(index).ir
         return Value(b, b.load_atomic(address, "acquire", t.size(self.element), typ=self.element))
 
-    def prefetch(self, index: Dim) -> None:
-        """Ask for the cache line of an element that is read once; it need not exist."""
-        to_read_data_once = [self.k.const(t.i32, n) for n in (0, 0, 1)]
-        self.k.intrinsic("llvm.prefetch.p0", t.void, self._address(index), *to_read_data_once)
+    def prefetch(self, index: Dim, *, again: bool = False) -> None:
+        """Ask for the cache line of an element that is read soon; it need not exist.
+
+        again: it will be read more than once, so that caches should keep it.
+        """
+        k = self.k
+        to_read, locality, data = (k.const(t.i32, n) for n in (0, 3 if again else 0, 1))
+        address = self._address(index)
+        k.intrinsic("llvm.prefetch.p0", t.void, address, to_read, locality, data)
 
     # -- inside -----------------------------------------------------------------------------
 

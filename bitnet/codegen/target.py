@@ -26,7 +26,8 @@ class Target:
     """A machine to compile for.
 
     features: LLVM's names of the CPU features that the code may use beyond `cpu`.
-    accumulators: how many i32x16 sums a kernel may keep in registers.
+    accumulators: how many i32x16 or f32x16 sums a kernel may keep in registers.
+    attention_queries: how many queries share a pass over keys and values.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Target:
     cpu: str
     features: tuple[str, ...] = ()
     accumulators: int = 2
+    attention_queries: int = 1
 
     @property
     def feature_string(self) -> str:

@@ -34,8 +34,8 @@ def make_target(name: str, triple: str, optional: tuple[str, ...]) -> Target:
     if name == "scalar":
         return ScalarX86(name, triple, cpu)
     if name == "avx512":
-        return X86(name, triple, cpu, optional, accumulators=16)
-    return X86(name, triple, cpu, optional, accumulators=4)
+        return X86(name, triple, cpu, optional, accumulators=16, attention_queries=8)
+    return X86(name, triple, cpu, optional, accumulators=4, attention_queries=6)
 
 
 class ScalarX86(Target):

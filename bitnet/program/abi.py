@@ -60,6 +60,18 @@ MODEL = Struct(
     ),
 )
 
+# Work for one kv head: neighbouring tokens of a sequence, all or one of the spans they see.
+ATTENTION_ITEM = Struct(
+    "bn_attention_item",
+    (
+        ("first_token", "i64"),
+        ("n_tokens", "i64"),
+        ("first_span", "i64"),
+        ("end_span", "i64"),
+        ("slot", "i64"),  # where the first token's result over a span goes, then the next one's
+    ),
+)
+
 BATCH = Struct(
     "bn_batch",
     (
@@ -77,6 +89,12 @@ BATCH = Struct(
         ("page_table", "ptr"),  # i64[n_sequences][pages_per_sequence], addresses of pages
         ("n_sequences", "i64"),
         ("pages_per_sequence", "i64"),
+        ("attention_items", "ptr"),  # bn_attention_item[n_attention_items]
+        ("n_attention_items", "i64"),
+        ("n_blocks", "i64"),  # of tokens; the first of the items are one of each
+        ("partials", "ptr"),  # f32[n_kv_heads][n_slots][heads of a group][partial_size]
+        ("arrived", "ptr"),  # i64[n_kv_heads][n_slots], zero at first
+        ("n_slots", "i64"),
         ("logits", "ptr"),  # f32[n_logits][vocab]
         ("max_tokens", "i64"),
         ("x", "ptr"),  # f32[hidden], the residual stream
@@ -111,4 +129,4 @@ PROFILE_CALLS, PROFILE_ITEMS, PROFILE_WORK, PROFILE_WAIT = range(4)
 PROFILE_COLUMNS = 4
 PROFILE_ROW = PROFILE_PHASES * PROFILE_COLUMNS
 
-CDEF = LAYER.cdef + HEAD.cdef + MODEL.cdef + BATCH.cdef
+CDEF = LAYER.cdef + HEAD.cdef + MODEL.cdef + ATTENTION_ITEM.cdef + BATCH.cdef

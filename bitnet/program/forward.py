@@ -18,16 +18,15 @@ from collections.abc import Callable
 from bitnet.codegen import Buffer, Function, Module, StructRef, Value
 from bitnet.codegen import types as t
 from bitnet.kernels import q6_k, q8_0, ternary
-from bitnet.kernels.attention import attend, store_kv
 from bitnet.kernels.gate import gated
 from bitnet.kernels.head import STORED, embed
 from bitnet.kernels.layouts import InPlace, TiledLayout
 from bitnet.kernels.norm import quantize, rms_norm
-from bitnet.kernels.rope import rope
 from bitnet.kernels.ternary import BLOCK_ROWS
 from bitnet.kernels.ternary_rows import rows_block
 from bitnet.models.tensors import is_float
 from bitnet.program.abi import BATCH, LAYER, MODEL
+from bitnet.program.attention import Attention
 from bitnet.program.head import Head, n_head_phases
 from bitnet.program.plan import Plan
 from bitnet.program.team import Team
@@ -60,7 +59,7 @@ class _Forward:
         self.batch = BATCH.at(k, k.args[1])
         self.team = Team(k, self.batch, k.args[2], n_phases(plan))
         self.n_tokens = self.batch["n_tokens"]
-        self.positions = self.batch.buffer("positions", t.i32, self.n_tokens)
+        self.attention = Attention(k, plan, self.model, self.batch, self.team)
 
     # -- memory -----------------------------------------------------------------------------
 
@@ -73,20 +72,6 @@ class _Forward:
 
     def per_token(self, field: str, element: t.Type, token: Value) -> Buffer:
         return self.batch.buffer(field, element, self.batch["max_tokens"]).part(token, 1)
-
-    def position(self, token: Value) -> Value:
-        return self.positions[token].zext(t.i64)
-
-    def page(self, layer: Value, token: Value, position: Value) -> Buffer:
-        """The page of `layer` that holds `position` of the token's sequence."""
-        kv = self.plan.kv_layout
-        sequence = self.batch.buffer("sequences", t.i32, self.n_tokens)[token].zext(t.i64)
-        per_sequence = self.batch["pages_per_sequence"]
-        n_entries = self.batch["n_sequences"] * per_sequence
-        table = self.batch.buffer("page_table", t.i64, n_entries)
-        address = table[sequence * per_sequence + position // kv.page_size].to_pointer()
-        whole = Buffer(self.k, address, kv.element, self.spec.n_layers * kv.page_elements, "page")
-        return whole.part(layer * kv.page_elements, kv.page_elements)
 
     # -- phases -----------------------------------------------------------------------------
 
@@ -118,8 +103,8 @@ class _Forward:
         plan, spec = self.plan, self.spec
         self.norm_and_quantize(weights, "x", "attn_norm", plan.hidden, spec.hidden_size)
         self.linear(weights, "qkv", self.store_qkv)
-        self.rotate_and_keep(number)
-        self.attention(number)
+        self.attention.rotate_and_keep(number)
+        self.attention.attend(number)
         self.norm_and_quantize(weights, "row", "attn_sub_norm", plan.attention, spec.q_size)
         self.linear(weights, "attn_output", self.add_to_x)
         self.norm_and_quantize(weights, "x", "ffn_norm", plan.hidden, spec.hidden_size)
@@ -189,46 +174,3 @@ class _Forward:
         for i in range(0, len(y), 2):
             v = gated(self.k, y[i], y[i + 1], self.spec.activation)
             out.store(first // 2 + i // 2 * TILE, v)
-
-    def rotate_and_keep(self, layer: Value) -> None:
-        """Rotate queries (in place) and keys; write keys and values to their page."""
-        k, spec, plan = self.k, self.spec, self.plan
-        d, half = spec.head_dim, spec.head_dim // 2
-        n_angles = self.model["n_positions"] * half
-        with self.team.phase("rope", self.n_tokens) as token:
-            position = self.position(token)
-            cos, sin = (
-                self.model.buffer(f, t.f32, n_angles).part(position * half, half)
-                for f in ("rope_cos", "rope_sin")
-            )
-            qkv = self.row("qkv", plan.qkv, token)
-            with k.loop(0, spec.n_heads + spec.n_kv_heads) as head:
-                x = qkv.part(head * d, d)
-                rope(k, x, cos, sin, x, spec.rope_pairing)
-            keys = qkv.part(spec.q_size, spec.kv_size)
-            values = qkv.part(spec.q_size + spec.kv_size, spec.kv_size)
-            page = self.page(layer, token, position)
-            store_kv(k, plan.kv_layout, page, position % plan.page_size, keys, values)
-
-    def attention(self, layer: Value) -> None:
-        k, spec, plan = self.k, self.spec, self.plan
-        d, group = spec.head_dim, spec.n_heads // spec.n_kv_heads
-        with self.team.phase("attention", self.n_tokens * spec.n_heads) as item:
-            token, head = item // spec.n_heads, item % spec.n_heads
-            out = self.row("row", plan.attention, token)
-            attend(
-                k,
-                plan.kv_layout,
-                lambda position: self.page(layer, token, position),
-                self.position(token) + 1,
-                head // group,
-                self.row("qkv", plan.qkv, token).part(head * d, d),
-                out.part(head * d, d),
-            )
-            self.clear_padding(out, head, spec.q_size)
-
-    def clear_padding(self, row: Buffer, head: Value, used: int) -> None:
-        """Zero a row beyond its `used` elements; done once, with the first head."""
-        with self.k.if_(head.equals(0)):
-            for i in range(used, row.known_count):
-                row[i] = self.k.const(t.f32, 0.0)

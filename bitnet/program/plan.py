@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from bitnet.errors import InvalidArgumentError
 from bitnet.kernels import int8, q6_k, q8_0
-from bitnet.kernels.attention import BLOCK, KVKind, KVLayout
 from bitnet.kernels.head import Kind
+from bitnet.kernels.kv_cache import BLOCK, KVKind, KVLayout
 from bitnet.kernels.layouts import I2_S_BLOCK, LAYOUTS, Layout, LayoutName, TiledLayout
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.ternary import MAX_COLUMNS

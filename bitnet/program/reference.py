@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.kernels import int8, q6_k, q8_0
-from bitnet.kernels.attention import KVKind, attend_reference
+from bitnet.kernels.attention import attend_reference
 from bitnet.kernels.gate import gated_reference
 from bitnet.kernels.head import head_reference
 from bitnet.kernels.hilo import split_reference
+from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.norm import quantize_reference, rms_norm_reference
 from bitnet.kernels.numerics import F32
 from bitnet.kernels.rope import rope_reference, rope_tables
@@ -79,10 +80,9 @@ def hidden_reference(
         k, v = stored(k), stored(heads(linear(a, f"{blk}.attn_v")))
         group = spec.n_heads // spec.n_kv_heads
         attended = np.empty((n, spec.n_heads, d), np.float32)
-        for i in range(n):
-            for h in range(spec.n_heads):
-                keys, values = k[: i + 1, h // group], v[: i + 1, h // group]
-                attended[i, h] = attend_reference(q[i, h], keys, values)
+        for h in range(spec.n_heads):
+            keys, values = k[:, h // group], v[:, h // group]
+            attended[:, h] = attend_reference(q[:, h], keys, values, np.arange(1, n + 1))
         o = attended.reshape(n, -1)
         if spec.sub_norms:
             o = norm(o, f"{blk}.attn_sub_norm")

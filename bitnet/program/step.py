@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from bitnet.codegen import types as t
 from bitnet.errors import InvalidArgumentError
+from bitnet.kernels.attention import partial_size
+from bitnet.program.attention import Items, attention_items
 from bitnet.program.forward import n_phases
 from bitnet.program.head import head_scratch
 from bitnet.program.memory import address, allocate, ffi
@@ -116,6 +118,8 @@ class Stepper:
         n_logits = len(rows)
         logits = np.empty((n_logits, plan.spec.vocab_size), np.float32)
         arrays["logits"] = logits
+        items = attention_items((c.sequence.length, len(c.tokens)) for c in chunks)
+        arrays |= self._attention_arrays(items)
         n_regions, n_words = sync_words(self.workers.n, n_phases(plan))
         arrays["sync"] = allocate(n_words, np.int64, zero=True)
         batch = ffi.new("bn_batch *", self._common)
@@ -127,6 +131,8 @@ class Stepper:
         batch.n_tokens, batch.n_logits = len(arrays["tokens"]), n_logits
         batch.n_certified, batch.n_exact = len(arrays["ranks"]), len(arrays["exact_ids"])
         batch.n_sequences, batch.pages_per_sequence = arrays["page_table"].shape
+        batch.n_attention_items, batch.n_blocks = len(items.rows), items.n_blocks
+        batch.n_slots = items.n_slots
         for name, array in arrays.items():
             setattr(batch, name, address(array))
 
@@ -136,6 +142,15 @@ class Stepper:
         for chunk in chunks:
             chunk.sequence.length += len(chunk.tokens)
         return _in_order(rows, logits)
+
+    def _attention_arrays(self, items: Items) -> dict[str, npt.NDArray[Any]]:
+        plan = self.program.plan
+        n_partials = items.n_slots * plan.spec.n_heads
+        return {
+            "attention_items": items.rows,
+            "partials": allocate(n_partials * partial_size(plan.kv_layout), np.float32),
+            "arrived": allocate(items.n_slots * plan.spec.n_kv_heads, np.int64, zero=True),
+        }
 
     def close(self) -> None:
         """End the threads; nothing may be running."""

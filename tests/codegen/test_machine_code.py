@@ -11,7 +11,9 @@ import pytest
 from bitnet.codegen import Buffer, Function, Module, Target, jit
 from bitnet.codegen import types as t
 from bitnet.kernels import int8, q6_k, q8_0, ternary, ternary_rows
+from bitnet.kernels.attention import attend_span, partial_size
 from bitnet.kernels.hilo import Split
+from bitnet.kernels.kv_cache import Cached, KVLayout
 from bitnet.kernels.layouts import LAYOUTS, InPlace, LayoutName, TiledLayout
 from bitnet.kernels.numerics import exp, f32xL
 
@@ -151,6 +153,41 @@ def test_a_head_multiplies_each_vector_of_weights_twice(
     assert not {"call", "callq"} & loop.keys()
     if target.name == "avx512" and head is q6_k and not split:
         assert sum(loop.values()) < 60, "unpacking must not cost more than memory"
+
+
+def attention_loops(target: Target, queries: int) -> list[str]:
+    """The loops of attention over a block of keys or values."""
+    module = Module(target)
+    kv = KVLayout(n_kv_heads=5, head_dim=128, page_size=64, kind="f16")
+
+    def body(k: Function) -> None:
+        pages, layer, head, start, *rows = k.args
+        counts = (queries * kv.head_dim, queries, queries * partial_size(kv))
+        q, seen, out = (
+            Buffer(k, row, element, count)
+            for row, element, count in zip(rows, (t.f32, t.i64, t.f32), counts, strict=True)
+        )
+        cached = Cached(kv, Buffer(k, pages, t.i64, 64), 30, layer)
+        attend_span(k, cached, head, start, q, seen, out)
+
+    module.function("attention", [t.ptr] + [t.i64] * 3 + [t.ptr] * 3, body, exported=True)
+    bodies = loop_bodies(jit.optimized(module)[1])
+    # The loop for the last few positions, which not all queries see, looks up their pages itself.
+    return [b for b in bodies if "vcvtph2ps" in b and "fmadd" in b and "\tshr" not in b]
+
+
+@pytest.mark.parametrize("queries", [1, 4, 6])
+def test_attention_multiplies_without_spills(target: Target, queries: int) -> None:
+    if target.name == "scalar":
+        pytest.skip("plain SSE2 has no FMA")
+    loops = attention_loops(target, queries)
+    assert len(loops) >= 2
+    for loop in loops:
+        sums = re.findall(r"^\s+vfmadd\d+ps.*, (%[yz]mm\d+)$", loop, flags=re.MULTILINE)
+        assert len(set(sums)) >= 2 * queries
+        assert not re.search(r"^\s+v?mov\w+\s.*\)$", loop, flags=re.MULTILINE), "a store"
+        assert "(%rsp)" not in loop, "a load of something spilled"
+        assert not {"call", "callq"} & mnemonics(loop).keys()
 
 
 def exp_fma(target: Target) -> tuple[str, str]:

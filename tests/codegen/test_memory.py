@@ -220,3 +220,14 @@ def test_unchecked_code_has_no_checks(target: Target) -> None:
     module.function("f", [t.ptr, t.i64], body, exported=True)
     assert "br " not in str(module)
     assert not module.sites
+
+
+def test_a_prefetch_may_go_anywhere(target: Target, checked: bool) -> None:
+    def body(k: Function, x: Buffer) -> None:
+        for index in (0, 3, -(2**40), 2**40):
+            x.prefetch(index)
+        x[0] = x[1]
+
+    numbers = f32([1, 2])
+    kernel(target, checked, {"x": (t.f32, 2)}, body)(numbers)
+    assert numbers.tolist() == [2, 2]

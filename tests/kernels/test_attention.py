@@ -1,4 +1,4 @@
-"""Paged attention: where keys and values are kept, and what is made of them."""
+"""Paged attention: a few queries over the spans of a sequence, and the spans merged."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 
 from bitnet.codegen import Buffer, Function, Target, Value
 from bitnet.codegen import types as t
-from bitnet.kernels.attention import KVKind, KVLayout, attend, attend_reference, store_kv
+from bitnet.kernels.attention import (
+    SPAN,
+    attend_reference,
+    attend_span,
+    finish,
+    merge_span,
+    partial_size,
+    scale_query,
+)
 from bitnet.kernels.head import STORED
+from bitnet.kernels.kv_cache import BLOCK, Cached, KVLayout
 from tests.kernels.harness import (
     Array,
     Native,
@@ -24,133 +33,157 @@ from tests.kernels.harness import (
     seeds,
     some,
 )
+from tests.kernels.kv_pages import DTYPES, LAYER, N_LAYERS, paged
 
-MAX_PAGES = 4
-LAYOUTS = [
-    KVLayout(n_kv_heads=1, head_dim=2, page_size=32, kind="f32"),
-    KVLayout(n_kv_heads=2, head_dim=20, page_size=32, kind="f16"),
-    KVLayout(n_kv_heads=3, head_dim=64, page_size=64, kind="f16"),
-    KVLayout(n_kv_heads=2, head_dim=34, page_size=96, kind="f32"),
+MAX_POSITIONS = 2 * SPAN + 128
+# With the number of queries: as many as a target takes at once, and fewer.
+SHAPES = [
+    (KVLayout(n_kv_heads=1, head_dim=2, page_size=32, kind="f32"), 1),
+    (KVLayout(n_kv_heads=2, head_dim=20, page_size=64, kind="f16"), 6),
+    (KVLayout(n_kv_heads=3, head_dim=64, page_size=32, kind="f16"), 4),
+    (KVLayout(n_kv_heads=2, head_dim=34, page_size=96, kind="f32"), 3),
+    (KVLayout(n_kv_heads=1, head_dim=100, page_size=128, kind="f16"), 5),
+    (KVLayout(n_kv_heads=1, head_dim=128, page_size=64, kind="f16"), 8),
 ]
-DTYPES: dict[KVKind, type] = {"f16": np.float16, "f32": np.float32}
-layouts = st.sampled_from(LAYOUTS)
-
-
-def new_pages(kv: KVLayout) -> Array:
-    """Pages as they come from the allocator: full of old numbers, here NaN."""
-    return np.full((MAX_PAGES, kv.page_elements), np.nan, DTYPES[kv.kind])
+shapes = st.sampled_from(SHAPES)
+# Positions before the last block, at and around the edges of blocks, pages and spans.
+blocks = st.sampled_from([0, 1, 2, 3, 7, 8, 9, 15, 16, 17])
 
 
 @cache
-def store_kernel(target: Target, checked: bool, kv: KVLayout) -> Native:
-    def body(k: Function, page: Buffer, slot: Value, keys: Buffer, values: Buffer) -> None:
-        store_kv(k, kv, page, slot, keys, values)
+def attend_kernel(target: Target, checked: bool, kv: KVLayout, n: int) -> Native:
+    """All of attention for `n` queries, span after span."""
+    d, size, n_pages = kv.head_dim, partial_size(kv), MAX_POSITIONS // kv.page_size + 1
 
-    row = (t.f32, kv.n_kv_heads * kv.head_dim)
-    page = (STORED[kv.kind], kv.page_elements)
-    return kernel(target, checked, {"page": page, "slot": t.i64, "keys": row, "values": row}, body)
-
-
-@given(seeds, layouts, st.integers(0, 95))
-@few
-def test_a_token_is_stored_in_its_slot_and_nowhere_else(
-    target: Target, checked: bool, seed: int, kv: KVLayout, slot: int
-) -> None:
-    slot %= kv.page_size
-    keys, values = f32(np.random.default_rng(seed).standard_normal((2, kv.n_kv_heads, kv.head_dim)))
-    page = new_pages(kv)[0]
-    key_part = page[: kv.values_start].reshape(kv.n_kv_heads, kv.page_size // 16, kv.head_dim, 16)
-    value_part = page[kv.values_start :].reshape(kv.n_kv_heads, kv.page_size, kv.value_stride)
-    store_kernel(target, checked, kv)(page, slot, keys, values)
-    assert_same_bits(key_part[:, slot // 16, :, slot % 16].copy(), keys.astype(page.dtype))
-    assert_same_bits(value_part[:, slot, : kv.head_dim].copy(), values.astype(page.dtype))
-    assert not value_part[:, slot, kv.head_dim :].any()
-    written = keys.size + kv.n_kv_heads * kv.value_stride
-    assert np.isnan(page).sum() == page.size - written
-
-
-@cache
-def attend_kernel(target: Target, checked: bool, kv: KVLayout) -> Native:
     def body(
-        k: Function,
-        pages: Buffer,
-        table: Buffer,
-        n_positions: Value,
-        head: Value,
-        q: Buffer,
-        out: Buffer,
+        k: Function, pages: Buffer, table: Buffer, head: Value, q: Buffer, seen: Buffer, out: Buffer
     ) -> None:
-        def page_of(position: Value) -> Buffer:
-            return pages.part(table[position // kv.page_size] * kv.page_elements, kv.page_elements)
+        cached = addresses(k, pages, table)
+        for i in range(0, n, k.target.attention_queries):
+            count = min(k.target.attention_queries, n - i)
+            part = q.part(i * d, count * d), seen.part(i, count), out.part(i * d, count * d)
+            attend(k, cached, head, *part)
 
-        attend(k, kv, page_of, n_positions, head, q, out)
+    def addresses(k: Function, pages: Buffer, table: Buffer) -> Cached:
+        """The page table as compiled code wants it: addresses."""
+        bytes_per_page = N_LAYERS * kv.page_elements * t.size(kv.element)
+        start = Value(k.builder, k.builder.ptrtoint(pages.base.ir, t.i64))
+        located = Buffer.local(k, t.i64, n_pages, "page_table")
+        with k.loop(0, n_pages) as i:
+            located[i] = start + table[i] * bytes_per_page
+        return Cached(kv, located, N_LAYERS, k.index(LAYER))
+
+    def attend(
+        k: Function, cached: Cached, head: Value, q: Buffer, seen: Buffer, out: Buffer
+    ) -> None:
+        count = seen.known_count
+        scaled = Buffer.local(k, t.f32, count * d, "scaled")
+        state = Buffer.local(k, t.f32, count * 2, "state")
+        partial = Buffer.local(k, t.f32, count * size, "partial")
+        for i in range(count):
+            scale_query(q.part(i * d, d), scaled.part(i * d, d))
+        with k.loop(0, seen[count - 1], SPAN) as start:
+            attend_span(k, cached, head, start, scaled, seen, partial)
+            with k.loop(0, count) as i:
+                merge_span(
+                    k,
+                    partial.part(i * size, size),
+                    start.equals(0),
+                    state.part(i * 2, 2),
+                    out.part(i * d, d),
+                )
+        with k.loop(0, count) as i:
+            finish(k, state.part(i * 2, 2), out.part(i * d, d))
 
     parameters = {
-        "pages": (STORED[kv.kind], MAX_PAGES * kv.page_elements),
-        "table": (t.i64, MAX_PAGES),
-        "n_positions": t.i64,
+        "pages": (STORED[kv.kind], n_pages * N_LAYERS * kv.page_elements),
+        "table": (t.i64, n_pages),
         "head": t.i64,
-        "q": (t.f32, kv.head_dim),
-        "out": (t.f32, kv.head_dim),
+        "q": (t.f32, n * d),
+        "seen": (t.i64, n),
+        "out": (t.f32, n * d),
     }
     return kernel(target, checked, parameters, body)
 
 
-def paged(kv: KVLayout, table: Array, keys: Array, values: Array) -> Array:
-    """Pages that hold keys and values (n, kv heads, head_dim) as the layout says."""
-    pages = new_pages(kv)
-    for position in range(len(keys)):
-        page, slot = pages[table[position // kv.page_size]], position % kv.page_size
-        k = page[: kv.values_start].reshape(kv.n_kv_heads, -1, kv.head_dim, 16)
-        v = page[kv.values_start :].reshape(kv.n_kv_heads, kv.page_size, kv.value_stride)
-        k[:, slot // 16, :, slot % 16] = keys[position]
-        v[:, slot] = 0
-        v[:, slot, : kv.head_dim] = values[position]
-    return pages
+def attend(
+    target: Target,
+    checked: bool,
+    kv: KVLayout,
+    keys: Array,
+    values: Array,
+    head: int,
+    q: Array,
+    seen: Array,
+    seed: int = 0,
+) -> Array:
+    """Run the kernel on keys and values (positions, kv heads, head_dim) in shuffled pages."""
+    table = np.random.default_rng(seed).permutation(MAX_POSITIONS // kv.page_size + 1)
+    out = np.full_like(q, np.nan)
+    run = attend_kernel(target, checked, kv, len(q))
+    run(paged(kv, table, keys, values), table, head, q, seen, out)
+    return out
 
 
-@given(
-    seeds,
-    layouts,
-    st.one_of(st.integers(65, MAX_PAGES * 32), st.sampled_from([1, 16, 33, 64])),
-    st.sampled_from([0.1, 1.0, 30.0]),
-)
+@given(seeds, shapes, blocks, st.sampled_from([0.1, 1.0, 30.0]))
 @few
-def test_attend_gives_the_bits_of_its_reference(
-    target: Target, checked: bool, seed: int, kv: KVLayout, n: int, size: float
+def test_attention_gives_the_bits_of_its_reference(
+    target: Target, checked: bool, seed: int, shape: tuple[KVLayout, int], block: int, size: float
 ) -> None:
+    kv, n_queries = shape
     rng = np.random.default_rng(seed)
-    table, head = rng.permutation(MAX_PAGES), int(rng.integers(kv.n_kv_heads))
-    shape = (2, n, kv.n_kv_heads, kv.head_dim)
-    keys, values = (rng.standard_normal(shape) * size).astype(DTYPES[kv.kind])
-    q, out = f32(rng.standard_normal(kv.head_dim)), np.empty(kv.head_dim, np.float32)
-    pages = paged(kv, table, keys, values)
-    attend_kernel(target, checked, kv)(pages, table, n, head, q, out)
-    assert_same_bits(out, attend_reference(q, f32(keys[:, head]), f32(values[:, head])))
+    seen = block * BLOCK + np.sort(rng.integers(1, BLOCK + 1, n_queries))
+    shape_of_all = (2, seen[-1], kv.n_kv_heads, kv.head_dim)
+    keys, values = (rng.standard_normal(shape_of_all) * size).astype(DTYPES[kv.kind])
+    q, head = f32(rng.standard_normal((n_queries, kv.head_dim))), int(rng.integers(kv.n_kv_heads))
+    out = attend(target, checked, kv, keys, values, head, q, seen, seed)
+    assert_same_bits(out, attend_reference(q, f32(keys[:, head]), f32(values[:, head]), seen))
 
 
-@pytest.mark.parametrize("n", [1, 15, 16, 17, 31, 32, 33, 63, 64, 65])
-def test_attend_sees_every_position_up_to_its_own_and_no_later_one(
+@pytest.mark.parametrize(
+    "n", [6, 15, 16, 17, 31, 32, SPAN - 1, SPAN, SPAN + 6, 2 * SPAN, 2 * SPAN + 17]
+)
+def test_a_query_sees_every_position_up_to_its_own_and_no_later_one(
     target: Target, checked: bool, n: int
 ) -> None:
-    """Equal scores: the result is the mean of the values, and what lies behind is NaN."""
-    kv = LAYOUTS[1]
+    """Equal scores: the result is the mean of the values; what one query sees the others do not.
+
+    The last query sees an infinity that all before it must not meet, not even with weight 0.
+    """
+    kv, n_queries = SHAPES[1]
     rng = np.random.default_rng(n)
     values = rng.integers(-8, 9, (n, kv.n_kv_heads, kv.head_dim)).astype(np.float16)
-    pages = paged(kv, np.arange(MAX_PAGES), np.ones_like(values), values)
-    out = np.empty(kv.head_dim, np.float32)
-    q = np.zeros(kv.head_dim, np.float32)
-    attend_kernel(target, checked, kv)(pages, np.arange(MAX_PAGES), n, 1, q, out)
-    np.testing.assert_allclose(out, values[:, 1].astype(float).mean(0), atol=1e-6)
+    values[n - 1] = np.inf
+    first = (n - 1) // BLOCK * BLOCK + 1  # of the last block
+    seen = np.maximum(np.arange(n - n_queries + 1, n + 1), first)
+    seen[:-1] = np.minimum(seen[:-1], max(n - 1, first))
+    q = np.zeros((n_queries, kv.head_dim), np.float32)
+    out = attend(target, checked, kv, np.ones_like(values), values, 1, q, seen)
+    for row, count in zip(out, seen, strict=True):
+        np.testing.assert_allclose(row, values[:count, 1].astype(float).mean(0), atol=1e-5)
 
 
-@given(seeds, st.sampled_from([2, 20, 64]), st.integers(1, 100), st.sampled_from([0.1, 1.0, 2.0]))
+@given(seeds, st.sampled_from([2, 20, 64]), st.integers(1, 600), st.sampled_from([0.1, 1.0, 2.0]))
 @some
-def test_attend_reference_is_softmax_attention(seed: int, d: int, n: int, size: float) -> None:
+def test_the_reference_is_softmax_attention(seed: int, d: int, n: int, size: float) -> None:
     rng = np.random.default_rng(seed)
-    q, keys = f32(rng.standard_normal(d) * size), f32(rng.standard_normal((n, d)) * size)
-    values = f32(rng.uniform(-1, 1, (n, d)))
-    scores = keys.astype(float) @ q.astype(float) / math.sqrt(d)
-    weights = np.exp(scores - scores.max())
-    exact = weights @ values.astype(float) / weights.sum()
-    np.testing.assert_allclose(attend_reference(q, keys, values), exact, atol=1e-5)
+    q, keys = f32(rng.standard_normal((4, d)) * size), f32(rng.standard_normal((n, d)) * size)
+    values, seen = f32(rng.uniform(-1, 1, (n, d))), rng.integers(1, n + 1, 4)
+    result = attend_reference(q, keys, values, seen)
+    for i, count in enumerate(seen):
+        scores = keys[:count].astype(float) @ q[i].astype(float) / math.sqrt(d)
+        weights = np.exp(scores - scores.max())
+        exact = weights @ values[:count].astype(float) / weights.sum()
+        np.testing.assert_allclose(result[i], exact, atol=1e-5)
+
+
+@given(seeds, st.integers(1, 600))
+@some
+def test_in_the_reference_queries_do_not_depend_on_each_other(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    q, keys, values = (f32(rng.standard_normal((m, 20))) for m in (5, n, n))
+    seen = rng.integers(1, n + 1, 5)
+    together = attend_reference(q, keys, values, seen)
+    for i, count in enumerate(seen):
+        alone = attend_reference(q[i : i + 1], keys[:count], values[:count], seen[i : i + 1])
+        assert_same_bits(together[i : i + 1], alone)

@@ -9,7 +9,7 @@ from functools import cache, cached_property
 import numpy as np
 
 from bitnet.codegen import Target
-from bitnet.kernels.attention import KVKind
+from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import DenseTensor, StoredRows, TableKind

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bitnet.codegen import Target, available_targets, find_target
 from bitnet.errors import InvalidArgumentError
-from bitnet.kernels.attention import KVKind
 from bitnet.kernels.head import Kind
+from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LAYOUTS, LayoutName
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from tests.kernels.harness import assert_same_bits

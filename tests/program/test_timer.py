@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bitnet.codegen import Module, Target, find_target
+from bitnet.kernels.kv_cache import BLOCK
 from bitnet.program import Program
 from bitnet.program.abi import (
     PROFILE_CALLS,
@@ -65,7 +66,7 @@ def test_every_phase_is_timed_on_every_thread() -> None:
     assert {name for name, n in calls.items() if n == 1} == {"embed", "output_norm", "head"}
     assert set(calls.values()) == {1, LAYERS}
     items = dict(zip(program.phases, times[:, :, PROFILE_ITEMS].sum(axis=0).tolist(), strict=True))
-    assert items["attention"] == LAYERS * LENGTH * CASE.spec.n_heads
+    assert items["attention"] == LAYERS * -(-LENGTH // BLOCK) * CASE.spec.n_kv_heads
     assert items["embed"] == items["output_norm"] == LENGTH
     assert items["head"] == -(-VOCAB // 64)
     assert (times >= 0).all()
