@@ -11,6 +11,8 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import llvmlite
@@ -25,6 +27,8 @@ log = logging.getLogger("bitnet.codegen")
 
 # Part of the cache key: raise it when the way from IR to object code changes.
 _RECIPE = "1"
+# The packages whose code decides what is generated for a description.
+_GENERATOR = ("codegen", "kernels", "models", "program", "quant")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _library_numbers = itertools.count()
 
@@ -47,9 +51,26 @@ class Library:
 
 def load(module: Module, symbols: list[str]) -> Library:
     """Compile `module`, or take it from the cache, and link it into this process."""
-    image = compile_object(module)
-    _initialize(module.target)
-    lljit = llvm.create_lljit_compiler(_target_machine(module.target, jit=True))
+    return _link(module.target, compile_object(module), symbols)
+
+
+def load_described(
+    description: str, target: Target, build: Callable[[], Module], symbols: list[str]
+) -> Library:
+    """Like `load` of what `build` makes, which is only called when it is not in the cache.
+
+    description: all that the module depends on, but for the target and this package's code.
+    """
+    if config.debug():
+        return load(build(), symbols)
+    key = _cache_key(target, _generator_digest() + description)
+    image = _cached(key, lambda: compile_object(build()))
+    return _link(target, image, symbols)
+
+
+def _link(target: Target, image: bytes, symbols: list[str]) -> Library:
+    _initialize(target)
+    lljit = llvm.create_lljit_compiler(_target_machine(target, jit=True))
     builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
     for symbol in symbols:
         builder.export_symbol(symbol)
@@ -67,13 +88,10 @@ def compile_object(module: Module) -> bytes:
     source = str(module)
     if "ir" in debug:
         sys.stderr.write(source)
+    if "asm" in debug:
+        return _compile(module.target, source, print_asm=True)
     key = _cache_key(module.target, source)
-    path = config.cache_dir() / f"{key}.o"
-    image = None if "asm" in debug else _read_cached(path)
-    if image is None:
-        image = _compile(module.target, source, print_asm="asm" in debug)
-        _write_cached(path, image)
-    return image
+    return _cached(key, lambda: _compile(module.target, source, print_asm=False))
 
 
 def optimized(module: Module) -> tuple[str, str]:
@@ -131,6 +149,25 @@ def _cache_key(target: Target, source: str) -> str:
         digest.update(text.encode())
         digest.update(b"\0")
     return digest.hexdigest()
+
+
+@cache
+def _generator_digest() -> str:
+    """A hash of the code that writes code: modules of one description differ with it."""
+    digest = hashlib.sha256()
+    for package in _GENERATOR:
+        for path in sorted((Path(__file__).parent.parent / package).glob("*.py*")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _cached(key: str, make: Callable[[], bytes]) -> bytes:
+    path = config.cache_dir() / f"{key}.o"
+    image = _read_cached(path)
+    if image is None:
+        image = make()
+        _write_cached(path, image)
+    return image
 
 
 def _read_cached(path: Path) -> bytes | None:

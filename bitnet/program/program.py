@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,9 +80,8 @@ class Program:
         self.plan = plan
         self.target = target
         self.profiled = profiled
-        module = build_module(plan, target, checked=checked, profiled=profiled)
-        self._sites = module.sites
-        self.phases = module.phases
+        self._sites: list[str] = []
+        self.phases: list[str] = []
         """Names of the phases that a profile has, in its order; empty when not profiled."""
         signatures = _SIGNATURES | {
             pack_name(plan.tiled, *packer): _PACK for packer in _packers(plan)
@@ -91,7 +91,13 @@ class Program:
         if profiled:
             signatures["ticks"] = _TICKS
         names = [*signatures, VIOLATION] if checked else [*signatures]
-        self._library = jit.load(module, names)
+        if checked or profiled:  # then more is needed than the machine code
+            module = build_module(plan, target, checked=checked, profiled=profiled)
+            self._sites, self.phases = module.sites, module.phases
+            self._library = jit.load(module, names)
+        else:
+            build = partial(build_module, plan, target)
+            self._library = jit.load_described(repr(plan), target, build, names)
         self._functions = {
             name: ffi.cast(signature, self._library.address(name))
             for name, signature in signatures.items()

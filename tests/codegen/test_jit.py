@@ -166,3 +166,35 @@ def test_code_lives_as_long_as_its_library(cache: Path) -> None:
     functions = [ctypes.CFUNCTYPE(ctypes.c_int64)(x.address("answer")) for x in libraries]
     assert [f() for f in functions] == [0, 1, 2]
     assert len(list(cache.iterdir())) == 3
+
+
+# -- modules that are known by a description ------------------------------------------------------
+
+
+def test_a_described_module_is_built_only_once(cache: Path) -> None:
+    built = []
+
+    def build() -> Module:
+        built.append(1)
+        return answer(7)
+
+    for description in ("seven", "seven", "another"):
+        library = jit.load_described(description, find_target(), build, ["answer"])
+        assert ctypes.CFUNCTYPE(ctypes.c_int64)(library.address("answer"))() == 7
+    assert len(built) == 2
+
+
+def test_a_described_module_is_built_again_when_the_generator_changes(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jit.load_described("a number", find_target(), lambda: answer(1), ["answer"])
+    monkeypatch.setattr(jit, "_generator_digest", lambda: "other code")
+    library = jit.load_described("a number", find_target(), lambda: answer(2), ["answer"])
+    assert ctypes.CFUNCTYPE(ctypes.c_int64)(library.address("answer"))() == 2
+
+
+def test_the_generator_is_told_apart_by_all_of_its_files() -> None:
+    folder = Path(jit.__file__).parent.parent
+    for package in jit._GENERATOR:
+        assert list((folder / package).glob("*.py")), package
+    assert len(jit._generator_digest()) == 64
