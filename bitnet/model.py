@@ -24,6 +24,7 @@ from bitnet.models import open_checkpoint
 from bitnet.program import Plan, Program
 from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
+from bitnet.program.tuning import fastest_layout
 from bitnet.program.weights import Progress, Weights
 from bitnet.program.workers import Workers, default_threads
 
@@ -130,8 +131,10 @@ def compile_model(
     spec = checkpoint.spec
     embedding = checkpoint.dense("token_embd.weight").kind
     table = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
-    plan = Plan(spec, embedding, table, kv, layout or "b3", choose_head(head, table, spec))
-    program = Program(plan, find_target(target), profiled=profiled)
+    chosen = find_target(target)
+    layout = layout or fastest_layout(spec, chosen, workers)
+    plan = Plan(spec, embedding, table, kv, layout, choose_head(head, table, spec))
+    program = Program(plan, chosen, profiled=profiled)
     return program, Weights(program, checkpoint, context, workers, progress)
 
 

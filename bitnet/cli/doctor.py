@@ -19,6 +19,7 @@ from bitnet import BitNetError, config
 from bitnet.codegen import find_target, missing_features, target_names
 from bitnet.codegen.detect import host_features
 from bitnet.codegen.x86 import VARIANTS
+from bitnet.program.tuning import read_tunings
 from bitnet.program.workers import available_cores
 
 ABI_VERSION = 1  # BITNET_ABI_VERSION of bitnet.h
@@ -40,6 +41,7 @@ def doctor() -> None:
         ("target", targets),
         ("threads", threads),
         ("cache", cache),
+        ("tuning", tunings),
         ("model", bundled_model),
         ("libbitnet", c_library),
     )
@@ -93,6 +95,16 @@ def cache() -> list[str]:
     folder = config.cache_dir()
     sizes = [path.stat().st_size for path in folder.glob("*.o")]
     return [f"{folder}: {len(sizes)} compiled programs, {megabytes(sum(sizes))}"]
+
+
+def tunings() -> list[str]:
+    """The layouts of weights that were measured to be the fastest, for each kind of model."""
+    lines = []
+    for what, entry in read_tunings().items():
+        speeds = sorted(entry["weights_per_s"].items(), key=lambda item: -item[1])
+        measured = ", ".join(f"{name} {speed / 1e9:.0f}" for name, speed in speeds)
+        lines.append(f"{entry['layout']} ({measured} G weights/s): {what}")
+    return lines or ["nothing measured yet; that happens when a model is loaded"]
 
 
 def bundled_model() -> list[str]:

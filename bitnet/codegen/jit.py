@@ -63,7 +63,7 @@ def load_described(
     """
     if config.debug():
         return load(build(), symbols)
-    key = _cache_key(target, _generator_digest() + description)
+    key = _cache_key(target, generator_digest() + description)
     image = _cached(key, lambda: compile_object(build()))
     return _link(target, image, symbols)
 
@@ -152,7 +152,7 @@ def _cache_key(target: Target, source: str) -> str:
 
 
 @cache
-def _generator_digest() -> str:
+def generator_digest() -> str:
     """A hash of the code that writes code: modules of one description differ with it."""
     digest = hashlib.sha256()
     for package in _GENERATOR:
@@ -166,7 +166,7 @@ def _cached(key: str, make: Callable[[], bytes]) -> bytes:
     image = _read_cached(path)
     if image is None:
         image = make()
-        _write_cached(path, image)
+        write_cached(path, hashlib.sha256(image).digest() + image)
     return image
 
 
@@ -182,18 +182,18 @@ def _read_cached(path: Path) -> bytes | None:
     return image
 
 
-def _write_cached(path: Path, image: bytes) -> None:
+def write_cached(path: Path, content: bytes) -> None:
     """Write aside, then rename. A cache that cannot be written costs time, nothing else."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     except OSError as error:
-        log.warning("cannot keep compiled code in %s: %s", path.parent, error)
+        log.warning("cannot keep %s: %s", path, error)
         return
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(image).digest() + image)
+            file.write(content)
         os.replace(aside, path)
     except OSError as error:
-        log.warning("cannot keep compiled code in %s: %s", path.parent, error)
+        log.warning("cannot keep %s: %s", path, error)
         os.unlink(aside)
