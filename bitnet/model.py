@@ -92,7 +92,7 @@ def load(
     context: positions a sequence may have; None is the model's own, at most 4096.
     kv: number format of the key/value cache, "f16" or "f32".
     layout: how the ternary weights lie in memory, see `bitnet.kernels.layouts`; it does not change
-        results. None is the fastest one that this machine was measured to have for the model.
+        results. None is that of a native file, see `bitnet convert`, or else "b3".
     head: how the output head is computed. "stored" uses the table as it is in the file; "q6_k",
         "q8_0" and "int8" fewer bits, so other logits. "certified" computes with int8 which tokens
         may be the best and then only those exactly: what is sampled, and `Model.logits`, stay as
@@ -132,7 +132,7 @@ def compile_model(
     embedding = checkpoint.dense("token_embd.weight").kind
     table = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
     chosen = find_target(target)
-    layout = layout or fastest_layout(spec, chosen, workers)
+    layout = layout or checkpoint.layout or fastest_layout(spec, chosen, workers)
     plan = Plan(spec, embedding, table, kv, layout, choose_head(head, table, spec))
     program = Program(plan, chosen, profiled=profiled)
     return program, Weights(program, checkpoint, context, workers, progress)

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "kernels": {*BASE, "codegen", "quant"},
     "program": {*BASE, "quant", "models", "codegen", "kernels"},
     "engine": {*BASE, "program", "kernels"},
+    "conversion": {*BASE, "quant", "formats", "models", "codegen", "kernels", "program"},
     "bench": {*BASE, "quant", "models", "codegen", "kernels", "program", "model"},
 }
 ANYTHING = {"__init__", "model", "cli", "server", "embed"}

@@ -32,6 +32,8 @@ class RandomSource:
     The same seed, name and shape give the same tensor. Nothing is kept here.
     """
 
+    layout = None
+
     def __init__(self, name: str, spec: ModelSpec, seed: int = 0) -> None:
         self.path = Path(name)
         self.name = name
@@ -62,6 +64,9 @@ class RandomSource:
         data = self._choices(name, shape[0] * shape[1], self._halves)
         self.seconds += time.perf_counter() - start
         return DenseTensor(name, data.view(np.float16).reshape(shape), "f16")
+
+    def packed(self, name: str) -> None:
+        """There is no file."""
 
     def tokenizer(self) -> NoReturn:
         raise UnsupportedOperationError("a model of random weights has no tokenizer")

@@ -11,6 +11,7 @@ import typer
 import bitnet
 from bitnet.cli.bench import bench
 from bitnet.cli.chat import chat
+from bitnet.cli.convert import convert
 from bitnet.cli.doctor import doctor
 from bitnet.cli.outcome import exit_codes
 from bitnet.cli.run import run
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, chat, bench, doctor):
+for command in (run, chat, convert, bench, doctor):
     app.command()(exit_codes()(command))
 
 

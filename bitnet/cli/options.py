@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +10,7 @@ import typer
 
 import bitnet
 from bitnet import SamplingParams
+from bitnet.cli.progress import progress
 from bitnet.kernels.layouts import LayoutName
 from bitnet.program.plan import HeadKind
 
@@ -71,8 +70,6 @@ Head = Annotated[
     ),
 ]
 
-_QUIET_SECONDS = 0.5  # a load that takes longer shows its progress
-
 
 def load_model(
     path: Path | None,
@@ -83,15 +80,5 @@ def load_model(
 ) -> bitnet.Model:
     """`bitnet.load` that shows its progress where somebody watches stderr."""
     load = partial(bitnet.load, path, threads=threads, target=target, layout=layout, head=head)
-    if not sys.stderr.isatty():
-        return load()
-    start = time.perf_counter()
-
-    def show(share: float) -> None:
-        if time.perf_counter() - start > _QUIET_SECONDS:
-            typer.echo(f"\rloading {share:4.0%}", nl=False, err=True)
-
-    try:
+    with progress("loading") as show:
         return load(progress=show)
-    finally:
-        typer.echo("\r" + " " * len("loading 100%") + "\r", nl=False, err=True)

@@ -122,17 +122,23 @@ def _parse_entries(reader: Reader, count: int) -> list[_Entry]:
 
 
 def _alignment(path: str, metadata: dict[str, MetadataValue]) -> int:
-    value = metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT)
+    try:
+        return check_alignment(metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT))
+    except InvalidArgumentError as error:
+        raise InvalidModelError(path, str(error)) from error
+
+
+def check_alignment(value: object) -> int:
+    """`value`, the file's alignment; raises InvalidArgumentError when it can be none."""
     if (
         not isinstance(value, int)
         or isinstance(value, bool)
         or not MIN_ALIGNMENT <= value <= MAX_ALIGNMENT
         or value & (value - 1)
     ):
-        raise InvalidModelError(
-            path,
+        raise InvalidArgumentError(
             f"{ALIGNMENT_KEY} is {value!r}, "
-            f"not a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}",
+            f"not a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}"
         )
     return value
 

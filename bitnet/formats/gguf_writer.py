@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, Union
@@ -19,6 +19,7 @@ from bitnet.formats.gguf_header import (
     MAGIC,
     MAX_DIMS,
     MAX_NAME_BYTES,
+    check_alignment,
 )
 from bitnet.formats.gguf_types import TYPE_IDS, tensor_bytes
 from bitnet.formats.gguf_values import ARRAY, BOOL, NUMBER_DTYPES, STRING
@@ -52,30 +53,37 @@ def write_gguf(
     path: str | os.PathLike[str],
     metadata: Mapping[str, WritableValue],
     tensors: Sequence[TensorData],
+    verify: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a GGUF file; `path` is replaced only when the whole file is on disk.
+
+    The tensors are aligned to `general.alignment` of the metadata, or else to 32 bytes.
+    verify: called with the whole file before it takes its place; may raise.
 
     Raises InvalidArgumentError, and leaves `path` as it was, for values that the format cannot
     hold or data that does not have the size its shape and type imply.
     """
     path = Path(path)
-    header = _header(metadata, tensors)
+    alignment = check_alignment(metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT))
+    header = _header(metadata, tensors, alignment)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(header)
             for tensor in tensors:
-                _write_tensor(file, tensor)
+                _write_tensor(file, tensor, alignment)
             file.flush()
             os.fsync(file.fileno())
+        if verify is not None:
+            verify(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _header(metadata: Mapping[str, WritableValue], tensors: Sequence[TensorData]) -> bytes:
-    if metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT) != DEFAULT_ALIGNMENT:
-        raise InvalidArgumentError(f"{ALIGNMENT_KEY} can only be {DEFAULT_ALIGNMENT}")
+def _header(
+    metadata: Mapping[str, WritableValue], tensors: Sequence[TensorData], alignment: int
+) -> bytes:
     parts = [MAGIC, struct.pack("<IQQ", 3, len(tensors), len(metadata))]
     for key, value in metadata.items():
         parts += [_string(key), _value(key, value)]
@@ -87,9 +95,9 @@ def _header(metadata: Mapping[str, WritableValue], tensors: Sequence[TensorData]
         dims = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape[::-1])
         place = struct.pack("<IQ", TYPE_IDS[tensor.type], offset)
         parts += [_string(tensor.name), dims, place]
-        offset = _aligned(offset + size)
+        offset = _aligned(offset + size, alignment)
     header = b"".join(parts)
-    return header.ljust(_aligned(len(header)), b"\0")
+    return header.ljust(_aligned(len(header), alignment), b"\0")
 
 
 def _check_entry(tensor: TensorData, names: set[str]) -> None:
@@ -151,7 +159,7 @@ def _type_id(key: str, dtype: np.dtype[np.generic]) -> int:
     return _TYPE_OF_DTYPE[dtype]
 
 
-def _write_tensor(file: BinaryIO, tensor: TensorData) -> None:
+def _write_tensor(file: BinaryIO, tensor: TensorData, alignment: int) -> None:
     expected = tensor_bytes(tensor.type, tensor.shape)
     written = 0
     for part in [tensor.data] if isinstance(tensor.data, (bytes, np.ndarray)) else tensor.data:
@@ -165,8 +173,8 @@ def _write_tensor(file: BinaryIO, tensor: TensorData) -> None:
             f"tensor {tensor.name}: data has {'more than ' * (written > expected)}"
             f"{min(written, expected)} bytes; {tensor.type} {tensor.shape} takes {expected}"
         )
-    file.write(bytes(_aligned(expected) - expected))
+    file.write(bytes(_aligned(expected, alignment) - expected))
 
 
-def _aligned(size: int) -> int:
-    return -(-size // DEFAULT_ALIGNMENT) * DEFAULT_ALIGNMENT
+def _aligned(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment

@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from bitnet.codegen import Dim, Function, Value
 from bitnet.codegen import types as t
+from bitnet.quant import tiled
 
 F32 = npt.NDArray[np.float32]
 
 LANES = 16
-PAD = 64  # rows in memory are padded with zeros to a multiple of this many elements
+PAD = tiled.PAD  # rows in memory are padded with zeros to a multiple of this many elements
 f32xL = t.vec(t.f32, LANES)
 
 # exp(x) = 2**n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2; ln 2 is split in two so that

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy.typing as npt
 
 from bitnet.errors import (
     InvalidArgumentError,
@@ -20,6 +22,7 @@ from bitnet.models.gguf_checkpoint import GGUFSource
 from bitnet.models.huggingface_checkpoint import HuggingFaceSource
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import DenseTensor, TernaryTensor
+from bitnet.quant.tiled import TiledName
 from bitnet.tokenizers.tokenizer import Tokenizer
 
 
@@ -31,8 +34,11 @@ class Source(Protocol):
     spec: ModelSpec
     size_bytes: int
 
+    @property
+    def layout(self) -> TiledName | None: ...
     def ternary(self, name: str) -> TernaryTensor: ...
     def dense(self, name: str) -> DenseTensor: ...
+    def packed(self, name: str) -> npt.NDArray[Any] | None: ...
     def tokenizer(self) -> Tokenizer: ...
     def release(self) -> None: ...
     def close(self) -> None: ...
@@ -66,6 +72,11 @@ class Checkpoint:
         """Size of the files that hold the tensors."""
         return self._source.size_bytes
 
+    @property
+    def layout(self) -> TiledName | None:
+        """The layout of a native file, whose matrices are used where they are mapped."""
+        return self._source.layout
+
     def ternary(self, name: str) -> TernaryTensor:
         """Return the linear layer `name`, such as ``blk.0.attn_q.weight``.
 
@@ -79,6 +90,14 @@ class Checkpoint:
         """Return the float tensor `name`, such as ``token_embd.weight``, mapped; as `ternary`."""
         self._check(name, self.spec.dense_shapes())
         return self._source.dense(name)
+
+    def packed(self, name: str) -> npt.NDArray[Any] | None:
+        """What a native file holds under a name of `bitnet.models.native`, mapped; else None.
+
+        Raises ModelClosedError if closed.
+        """
+        self._check_open()
+        return self._source.packed(name)
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
 from bitnet.formats.gguf import GGUFFile, TensorInfo
+from bitnet.models.native import LAYOUT_KEY, NativeTensors
 from bitnet.models.spec import Activation, ModelSpec, RopePairing
 from bitnet.models.tensors import (
     FLOAT_DTYPES,
@@ -44,9 +45,14 @@ class GGUFSource:
         self.name = self._file.metadata.get_str("general.name", default=path.stem) or path.stem
         self._architecture = self._file.metadata.get_str("general.architecture")
         self.spec = _read_spec(self._file, self._architecture)
+        keys = self._file.metadata
+        self._native = NativeTensors(self._file, self.spec) if LAYOUT_KEY in keys else None
+        self.layout = None if self._native is None else self._native.layout
         self._check_tensors()
 
     def ternary(self, name: str) -> TernaryTensor:
+        if self._native is not None:
+            return self._native.ternary(name, self.spec.ternary_shapes()[name])
         info = self._file.tensors[name]
         rows, cols = info.shape
         factor = self._factor(name)
@@ -63,6 +69,9 @@ class GGUFSource:
             blocks = self._file.data(name).reshape(info.shape[0], -1)
             return DenseTensor(name, blocks, _BLOCK_KINDS[info.type])
         return DenseTensor(name, self._floats(info), _FLOAT_KINDS[info.type])
+
+    def packed(self, name: str) -> npt.NDArray[Any] | None:
+        return None if self._native is None else self._native.packed(name)
 
     def tokenizer(self) -> Tokenizer:
         return tokenizer_from_gguf(self.path, self._file.metadata, self._architecture)
@@ -86,7 +95,12 @@ class GGUFSource:
 
     def _check_tensors(self) -> None:
         ternary, dense = self.spec.ternary_shapes(), self.spec.dense_shapes()
-        known = [*ternary, *dense]
+        known = [*dense]
+        if self._native is None:
+            known += ternary
+        else:
+            known += self._native.names
+            ternary = {}
         for name, shape in (*ternary.items(), *dense.items()):
             info = self._file.tensors.get(name)
             if info is None:

@@ -45,6 +45,8 @@ _LAYER_NAMES = {
 class HuggingFaceSource:
     """An open folder; see `bitnet.models.checkpoint.Source`."""
 
+    layout = None
+
     def __init__(self, folder: Path) -> None:
         config = ModelConfig(folder)
         self._weights = config.weights()
@@ -85,6 +87,9 @@ class HuggingFaceSource:
     def dense(self, name: str) -> DenseTensor:
         info = self._files.tensors[f"{self._modules[name]}.weight"]
         return DenseTensor(name, self._files.data(info.name), _FLOAT_KINDS[info.dtype])
+
+    def packed(self, name: str) -> None:
+        """There are no native files of this kind."""
 
     def tokenizer(self) -> Tokenizer:
         return tokenizer_from_folder(self.path, self.spec.architecture)

@@ -43,6 +43,10 @@ class StoredTensor:
             raise self._invalid(f"its scale is {value}, not finite and positive")
         return float(value)
 
+    def _check_rows(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise self._invalid(f"rows {start} to {stop} are outside 0 to {self.shape[0]}")
+
     def _invalid(self, rule: str) -> InvalidModelError:
         return InvalidModelError(self.path, rule, tensor=self.name)
 
@@ -105,8 +109,7 @@ class FloatTensor(StoredTensor):
         return self._scaled(self._quantisation[1])
 
     def codes(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        if not 0 <= start <= stop <= self.shape[0]:
-            raise self._invalid(f"rows {start} to {stop} are outside 0 to {self.shape[0]}")
+        self._check_rows(start, stop)
         multiplier, _ = self._quantisation
         codes = np.empty((stop - start, self.shape[1]), np.uint8)
         done = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,41 +10,66 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.kernels import int8
+from bitnet.models.native import INT8_HEAD
 from bitnet.program.head import LAYOUTS, n_tiles
 from bitnet.program.memory import address, allocate, allocate_pages, ffi
+from bitnet.program.plan import Plan
 from bitnet.program.program import Program
 from bitnet.program.workers import Workers
 from bitnet.quant.tiled import TILE
 
 _TILES_AT_ONCE = 64
 
+Array = npt.NDArray[Any]
+
 
 class HeadWeights:
     """Owns the memory that `struct`, a bn_head, points at.
 
-    table: the stored table, an aligned array; workers: who pack it.
+    table: the stored table, an aligned array. stored: gives what a native file holds of the head,
+    by name. workers: who pack it otherwise.
     """
 
-    def __init__(self, program: Program, table: npt.NDArray[Any], workers: Workers) -> None:
+    def __init__(
+        self,
+        program: Program,
+        table: Array,
+        stored: Callable[[str], Array | None],
+        workers: Workers,
+    ) -> None:
         plan = program.plan
         self.table = table
-        self.packed: dict[str, npt.NDArray[Any]] = {}
+        self.packed: dict[str, Array] = {}
         self.struct = ffi.new("bn_head *", {"table": address(table)})
         if plan.head_kind == "stored":
             return
+        is_int8 = LAYOUTS[plan.head_kind] is int8
+        if is_int8 and stored(INT8_HEAD["packed"]) is not None:
+            found = {field: stored(name) for field, name in INT8_HEAD.items()}
+            self.packed = {field: array for field, array in found.items() if array is not None}
+            self._point()
+        else:
+            self._allocate(plan, with_bounds=is_int8)
+            self._point()
+            self._pack(program, workers)
+        self.struct.largest_norm = self._largest_norm() if plan.head_kind == "certified" else 0.0
+
+    def _allocate(self, plan: Plan, *, with_bounds: bool) -> None:
         tiles = n_tiles(plan)
         size = LAYOUTS[plan.head_kind].tile_bytes(plan.spec.hidden_size)
         self.packed["packed"] = allocate_pages(tiles * size)
-        if LAYOUTS[plan.head_kind] is int8:
-            for name in ("scale", "residual", "norm"):
-                self.packed[name] = allocate(tiles * TILE, np.float32, zero=True)
+        if with_bounds:
+            for field in ("scale", "residual", "norm"):
+                self.packed[field] = allocate(tiles * TILE, np.float32, zero=True)
             self.packed["scale"][:] = np.nan  # of rows that only fill the last tile
-        for name, array in self.packed.items():
-            setattr(self.struct, name, address(array))
-        self._pack(program, tiles, workers)
-        self.struct.largest_norm = self._largest_norm() if plan.head_kind == "certified" else 0.0
 
-    def _pack(self, program: Program, tiles: int, workers: Workers) -> None:
+    def _point(self) -> None:
+        for field, array in self.packed.items():
+            setattr(self.struct, field, address(array))
+
+    def _pack(self, program: Program, workers: Workers) -> None:
+        tiles = n_tiles(program.plan)
+
         def pack(first: int) -> None:
             program.pack_head(self.struct, first, min(first + _TILES_AT_ONCE, tiles))
 

@@ -12,6 +12,7 @@ from bitnet.kernels.kv_cache import BLOCK, KVKind, KVLayout
 from bitnet.kernels.layouts import I2_S_BLOCK, LAYOUTS, Layout, LayoutName, TiledLayout
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.ternary import MAX_COLUMNS
+from bitnet.models.matrices import matrices
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import FLOAT_DTYPES, TableKind, is_float
 from bitnet.quant.tiled import TILE
@@ -125,13 +126,7 @@ class Plan:
 
     def matrices(self) -> dict[str, tuple[int, int]]:
         """The ternary matrices of a layer as they are multiplied: (rows, padded; columns)."""
-        spec = self.spec
-        return {
-            "qkv": (self.qkv, spec.hidden_size),
-            "attn_output": (self.hidden, spec.q_size),
-            "gate_up": (2 * self.ffn, spec.hidden_size),
-            "down": (self.hidden, spec.ffn_size),
-        }
+        return {name: (m.rows, m.columns) for name, m in matrices(self.spec).items()}
 
     def matrix_bytes(self, rows: int, columns: int) -> int:
         layout = self.weights_layout

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError
 from bitnet.kernels.layouts import TiledLayout
+from bitnet.models.matrices import Matrix
 from bitnet.models.tensors import StoredRows, TernaryTensor
 from bitnet.program.memory import allocate, allocate_pages
 from bitnet.program.program import Program
@@ -31,11 +32,6 @@ class Part:
     first: int = 0
     step: int = 1
 
-    def rows(self) -> npt.NDArray[np.int64]:
-        """Where the tensor's rows go."""
-        row = np.arange(self.tensor.shape[0])
-        return (self.first + row // TILE * self.step) * TILE + row % TILE
-
 
 class Joined:
     """Tensors one below the other as one, where they do not start with a whole tile."""
@@ -45,11 +41,6 @@ class Joined:
         self.name = tensors[0].name
         self.shape = (sum(t.shape[0] for t in tensors), tensors[0].shape[1])
 
-    @property
-    def scale(self) -> npt.NDArray[np.float32]:
-        """One for each row."""
-        return np.concatenate([np.full(t.shape[0], t.scale, np.float32) for t in self._tensors])
-
     def codes(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
         whole = np.concatenate([t.codes(0, t.shape[0]) for t in self._tensors])
         return whole[start:stop]
@@ -58,20 +49,14 @@ class Joined:
         return []
 
 
-def stack(tensors: Sequence[TernaryTensor]) -> list[Part]:
-    """The parts of a matrix of tensors one below the other."""
-    if any(t.shape[0] % TILE for t in tensors[:-1]):
+def parts_of(matrix: Matrix, tensors: Sequence[TernaryTensor]) -> list[Part]:
+    """What a matrix is packed from; `tensors` are those of its places."""
+    if any(place.first % TILE for place in matrix.places):
         return [Part(Joined(tensors))]
-    parts, first = [], 0
-    for tensor in tensors:
-        parts.append(Part(tensor, first))
-        first += tensor.shape[0] // TILE
-    return parts
-
-
-def alternate(tensors: Sequence[TernaryTensor]) -> list[Part]:
-    """The parts of a matrix in which tiles of 16 rows of the tensors take turns."""
-    return [Part(tensor, i, len(tensors)) for i, tensor in enumerate(tensors)]
+    return [
+        Part(tensor, place.first // TILE, place.step)
+        for place, tensor in zip(matrix.places, tensors, strict=True)
+    ]
 
 
 class Packer:
@@ -161,9 +146,9 @@ def strip_addresses(rows: int, parts: Sequence[Part]) -> tuple[Array, list[Array
     return addresses, keep
 
 
-def row_scales(rows: int, parts: Sequence[Part]) -> npt.NDArray[np.float32]:
+def row_scales(matrix: Matrix, tensors: Sequence[TernaryTensor]) -> npt.NDArray[np.float32]:
     """The scale of each row; 0 where there is none."""
-    scales = allocate(rows, np.float32, zero=True)
-    for part in parts:
-        scales[part.rows()] = part.tensor.scale
+    scales = allocate(matrix.rows, np.float32, zero=True)
+    for place, tensor in zip(matrix.places, tensors, strict=True):
+        scales[place.rows(0, tensor.shape[0])] = tensor.scale
     return scales

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,23 +11,21 @@ import numpy.typing as npt
 from bitnet.kernels.layouts import TiledLayout
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.rope import rope_tables
+from bitnet.models.matrices import Matrix, matrices
+from bitnet.models.native import matrix_name
 from bitnet.models.tensors import DenseTensor, TernaryTensor
 from bitnet.program.head_weights import HeadWeights
 from bitnet.program.memory import address, allocate, ffi
 from bitnet.program.program import Program
 from bitnet.program.ternary_weights import (
     Packer,
-    Part,
-    alternate,
+    parts_of,
     row_scales,
-    stack,
     strip_addresses,
 )
 from bitnet.program.workers import Workers
 
 Progress = Callable[[float], None]
-
-LINEARS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 
 
 class Tensors(Protocol):
@@ -36,6 +34,9 @@ class Tensors(Protocol):
     def ternary(self, name: str) -> TernaryTensor: ...
 
     def dense(self, name: str) -> DenseTensor: ...
+
+    def packed(self, name: str) -> npt.NDArray[Any] | None:
+        """What a native file holds as the program reads it, see `bitnet.models.native`."""
 
     def release(self) -> None: ...
 
@@ -65,6 +66,7 @@ class Weights:
         self._packer = (
             Packer(program, layout, self.ternary_bytes, workers)
             if isinstance(layout, TiledLayout)
+            and tensors.packed(matrix_name(0, "qkv", layout.name)) is None
             else None
         )
         self._layers = ffi.new("bn_layer[]", spec.n_layers)
@@ -77,7 +79,7 @@ class Weights:
         cos, sin = rope_tables(n_positions, spec.head_dim, spec.rope_theta)
         embedding = self._table("token_embd.weight")
         table = embedding if spec.tied_head else self._table("output.weight")
-        self._head = HeadWeights(program, table, workers)
+        self._head = HeadWeights(program, table, tensors.packed, workers)
         self.struct = ffi.new(
             "bn_model *",
             {
@@ -98,24 +100,21 @@ class Weights:
         norms = ["attn_norm", "ffn_norm"] + ["attn_sub_norm", "ffn_sub_norm"] * plan.spec.sub_norms
         for name in norms:
             setattr(layer, name, self._norm(f"{prefix}{name}.weight"))
-        q, k, v, o, gate, up, down = (
-            self._tensors.ternary(f"{prefix}{name}.weight") for name in LINEARS
-        )
-        matrices = plan.matrices()
-        for name, parts in (
-            ("qkv", stack([q, k, v])),
-            ("attn_output", stack([o])),
-            ("gate_up", alternate([gate, up])),
-            ("down", stack([down])),
-        ):
-            rows, _ = matrices[name]
-            setattr(layer, name, self._matrix(rows, parts))
-            setattr(layer, f"{name}_scale", self._hold(row_scales(rows, parts)))
+        for name, matrix in matrices(plan.spec).items():
+            tensors = [self._tensors.ternary(f"{prefix}{p.linear}.weight") for p in matrix.places]
+            setattr(layer, f"{name}_scale", self._hold(row_scales(matrix, tensors)))
+            packed = self._tensors.packed(matrix_name(n, name, plan.layout))
+            setattr(
+                layer,
+                name,
+                self._matrix(matrix, tensors) if packed is None else self._hold(packed),
+            )
 
-    def _matrix(self, rows: int, parts: Sequence[Part]) -> Any:
+    def _matrix(self, matrix: Matrix, tensors: list[TernaryTensor]) -> Any:
+        parts = parts_of(matrix, tensors)
         if self._packer is not None:
-            return address(self._packer.matrix(rows, parts))
-        strips, data = strip_addresses(rows, parts)
+            return address(self._packer.matrix(matrix.rows, parts))
+        strips, data = strip_addresses(matrix.rows, parts)
         self._keep += data
         return self._hold(strips)
 

@@ -29,6 +29,7 @@ TILE = 16  # rows
 TILE_BYTES = 64
 GROUP_TILES = 2
 GROUP_ROWS = GROUP_TILES * TILE
+PAD = 64  # rows of a matrix, and elements of a row of activations, are padded to a multiple
 STEPS: dict[TiledName, int] = {"b3": 20, "2bit": 16}
 B3_WEIGHTS = (1, 3, 9, 27, 82)
 

@@ -235,7 +235,7 @@ def test_missing_files_and_folders_are_told_apart(tmp_path: Path) -> None:
         ({}, TensorData("w", (), "F32", b""), "dimensions"),
         ({}, TensorData("w", (2, 0), "F32", b""), "dimensions"),
         ({}, TensorData("", (2,), "F32", b""), "name"),
-        ({"general.alignment": 64}, None, "can only be 32"),
+        ({"general.alignment": 48}, None, "not a power of two"),
         ({"big": 2**64}, None, "64 bits"),
         ({"half": np.float16(1)}, None, "no type for float16"),
         ({"matrix": np.zeros((2, 2), np.int32)}, None, "one dimension"),
@@ -257,3 +257,25 @@ def test_two_tensors_of_one_name_are_not_written(tmp_path: Path) -> None:
     twice = [TensorData("w", (1,), "F32", bytes(4))] * 2
     with pytest.raises(InvalidArgumentError, match="unique"):
         write_gguf(tmp_path / "model.gguf", {}, twice)
+
+
+@pytest.mark.parametrize("alignment", [8, 64, 4096])
+def test_tensors_are_aligned_as_the_metadata_says(tmp_path: Path, alignment: int) -> None:
+    tensors = [TensorData(name, (3,), "I8", name.encode() * 3) for name in "abc"]
+    write_gguf(tmp_path / "model.gguf", {"general.alignment": alignment}, tensors)
+    with GGUFFile(tmp_path / "model.gguf") as file:
+        for name, info in file.tensors.items():
+            assert info.offset % alignment == 0
+            assert file.data(name).tobytes() == name.encode() * 3
+
+
+def test_what_the_check_of_a_written_file_refuses_leaves_nothing(tmp_path: Path) -> None:
+    def refuse(path: Path) -> None:
+        with GGUFFile(path) as file:
+            raise InvalidArgumentError(f"it has {len(file.tensors)} tensors")
+
+    with pytest.raises(InvalidArgumentError, match="it has 1 tensors"):
+        write_gguf(
+            tmp_path / "model.gguf", {}, [TensorData("w", (1,), "F32", bytes(4))], verify=refuse
+        )
+    assert not list(tmp_path.iterdir())

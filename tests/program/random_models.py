@@ -104,6 +104,9 @@ class RandomTensors:
     def dense(self, name: str) -> DenseTensor:
         return self._dense[name]
 
+    def packed(self, name: str) -> None:
+        """There is no file."""
+
     def release(self) -> None:
         """There is no file."""
 
