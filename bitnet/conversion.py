@@ -160,6 +160,7 @@ class _Conversion:
             def compare(name: str, digest: bytes) -> None:
                 if hashlib.sha256(file.data(name).data).digest() != digest:
                     raise InvalidModelError(path, "is not what was written", tensor=name)
+                file.release()
 
             self._workers.run_all(partial(compare, *item) for item in self._digests.items())
 
