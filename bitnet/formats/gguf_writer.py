@@ -64,7 +64,8 @@ def write_gguf(
     hold or data that does not have the size its shape and type imply.
     """
     path = Path(path)
-    alignment = check_alignment(metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT))
+    wanted = metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT)
+    alignment = check_alignment(int(wanted) if isinstance(wanted, np.integer) else wanted)
     header = _header(metadata, tensors, alignment)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
