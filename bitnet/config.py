@@ -2,6 +2,8 @@
 
 BITNET_TARGET      compile for this target instead of the best one
 BITNET_THREADS     number of threads instead of one per core (fewer for small models)
+BITNET_BLOCKING    BYTES,TOKENS: how far ahead weights are fetched and how many tokens are
+                   multiplied at once, instead of what is measured
 BITNET_CACHE_DIR   where compiled objects are kept
 BITNET_DEBUG       comma-separated: `ir`, `asm` print that stage to stderr, `checked` turns
                    bounds checks on
@@ -29,6 +31,17 @@ def threads() -> int | None:
     if not text.isdecimal() or int(text) == 0:
         raise InvalidArgumentError(f"BITNET_THREADS must be a positive number, not {text!r}")
     return int(text)
+
+
+def blocking() -> tuple[int, int] | None:
+    """Bytes to prefetch ahead, and tokens at once."""
+    text = os.environ.get("BITNET_BLOCKING")
+    if not text:
+        return None
+    ahead, _, tokens = text.partition(",")
+    if not (ahead.isdecimal() and tokens.isdecimal() and int(tokens) > 0):
+        raise InvalidArgumentError(f"BITNET_BLOCKING must be BYTES,TOKENS, not {text!r}")
+    return int(ahead), int(tokens)
 
 
 def debug() -> frozenset[str]:

@@ -24,7 +24,7 @@ from bitnet.models import open_checkpoint
 from bitnet.program import Plan, Program
 from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
-from bitnet.program.tuning import fastest_layout
+from bitnet.program.tuning import tune
 from bitnet.program.weights import Progress, Weights
 from bitnet.program.workers import Workers, default_threads
 
@@ -132,8 +132,16 @@ def compile_model(
     embedding = checkpoint.dense("token_embd.weight").kind
     table = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
     chosen = find_target(target)
-    layout = layout or checkpoint.layout or fastest_layout(spec, chosen, workers)
-    plan = Plan(spec, embedding, table, kv, layout, choose_head(head, table, spec))
+    tuning = tune(spec, chosen, workers, layout or checkpoint.layout)
+    plan = Plan(
+        spec,
+        embedding,
+        table,
+        kv,
+        tuning.layout,
+        choose_head(head, table, spec),
+        tuning.blocking,
+    )
     program = Program(plan, chosen, profiled=profiled)
     return program, Weights(program, checkpoint, context, workers, progress)
 

@@ -98,12 +98,17 @@ def cache() -> list[str]:
 
 
 def tunings() -> list[str]:
-    """The layouts of weights that were measured to be the fastest, for each kind of model."""
+    """What was measured to be the fastest for each kind of model."""
     lines = []
-    for what, entry in read_tunings().items():
-        speeds = sorted(entry["weights_per_s"].items(), key=lambda item: -item[1])
-        measured = ", ".join(f"{name} {speed / 1e9:.0f}" for name, speed in speeds)
-        lines.append(f"{entry['layout']} ({measured} G weights/s): {what}")
+    for what, tuning in read_tunings().items():
+        measured = ", ".join(
+            f"{name} {speed / 1e9:.0f}" for name, speed in tuning.weights_per_s.items()
+        )
+        blocking = f"{tuning.blocking.prefetch_bytes},{tuning.blocking.tokens_at_once}"
+        lines.append(f"{tuning.layout} with BITNET_BLOCKING={blocking}: {what}")
+        lines.append(f"  measured, G weights/s: {measured}")
+    if forced := config.blocking():
+        lines.append("BITNET_BLOCKING={},{} is set".format(*forced))
     return lines or ["nothing measured yet; that happens when a model is loaded"]
 
 

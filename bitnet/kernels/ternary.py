@@ -10,6 +10,7 @@ registers for an accumulator per shift, no weight is ever shifted, only the sums
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -26,17 +27,30 @@ BLOCK_GROUPS = BLOCK_ROWS // GROUP_ROWS
 # One token's accumulators hold sums of 2 * 64 * 127: beyond this they could overflow 32 bits.
 MAX_COLUMNS = 2**19
 
-PREFETCH_BYTES = 8192
+
+@dataclass(frozen=True)
+class Blocking:
+    """How a multiplication walks through memory; it changes no result.
+
+    prefetch_bytes: how far ahead of their use weights are fetched.
+    tokens_at_once: how many tokens meet the weights that are in registers, at most; with more
+        than a target has accumulators for it would have to keep sums in memory.
+    """
+
+    prefetch_bytes: int = 8192
+    tokens_at_once: int = 8
+
+    def tokens(self, target: Target) -> int:
+        """How many tokens a tiled matrix is multiplied with at once."""
+        return min(self.tokens_at_once, target.accumulators)
+
+
+DEFAULT_BLOCKING = Blocking()
 
 # (first token, how many, sums): fills sums, i32[tokens * 64], with the sums of code * q.
 Multiply = Callable[[Value, int, Buffer], None]
 # (token, sums): takes the sums of 64 rows as four i32x16.
 Use = Callable[[Value, list[Value]], None]
-
-
-def max_tokens(target: Target) -> int:
-    """How many tokens a tiled matrix is multiplied with at once, at most."""
-    return max(target.accumulators // GROUP_TILES, min(4, target.accumulators))
 
 
 def for_all_tokens(k: Function, n_tokens: Dim, most: int, multiply: Multiply, use: Use) -> None:
@@ -55,7 +69,7 @@ def for_all_tokens(k: Function, n_tokens: Dim, most: int, multiply: Multiply, us
 
     with k.while_(lambda: done.get() + most <= total):
         block(most)
-    for count in (4, 3, 2, 1):
+    for count in (8, 4, 3, 2, 1):
         if count < most:
             with k.if_(done.get() + count <= total):
                 block(count)
@@ -69,6 +83,7 @@ def tiled_block(
     columns: int,
     n_tokens: Dim,
     use: Use,
+    blocking: Blocking = DEFAULT_BLOCKING,
 ) -> None:
     """Multiply 64 rows of a tiled matrix with every token of a batch.
 
@@ -78,9 +93,9 @@ def tiled_block(
 
     def multiply(first: Value, count: int, sums: Buffer) -> None:
         part = q.part(first * width, count * width)
-        tiled_dot(k, layout, weights, part, sums, columns, count)
+        tiled_dot(k, layout, weights, part, sums, columns, count, blocking.prefetch_bytes)
 
-    for_all_tokens(k, n_tokens, max_tokens(k.target), multiply, use)
+    for_all_tokens(k, n_tokens, blocking.tokens(k.target), multiply, use)
 
 
 def as_function(
@@ -111,6 +126,7 @@ def tiled_dot(
     sums: Buffer,
     columns: int,
     tokens: int,
+    prefetch_bytes: int = DEFAULT_BLOCKING.prefetch_bytes,
 ) -> None:
     """sums[token][64 rows] = sum of code * q, for 64 rows and a few tokens.
 
@@ -126,7 +142,7 @@ def tiled_dot(
                 q,
                 sums.part(group * GROUP_ROWS, tokens * BLOCK_ROWS - GROUP_ROWS),
             ],
-            lambda f, w, x, s: _dot_group(f, layout, w, x, s, columns, tokens),
+            lambda f, w, x, s: _dot_group(f, layout, w, x, s, columns, tokens, prefetch_bytes),
         )
 
 
@@ -138,13 +154,16 @@ def _dot_group(
     sums: Buffer,
     columns: int,
     tokens: int,
+    prefetch_bytes: int,
 ) -> None:
     """32 rows of `tiled_dot`; the sums of the next token are 64 further."""
     at_once = max(1, min(GROUP_TILES, k.target.accumulators // tokens))
     n_shifts = shifts_for(k.target, tokens * at_once)
     for first in range(0, GROUP_TILES, at_once):
         tiles = range(first, first + at_once)
-        results = _dot_tiles(k, layout, weights, q, columns, tokens, tiles, n_shifts)
+        results = _dot_tiles(
+            k, layout, weights, q, columns, tokens, tiles, n_shifts, prefetch_bytes
+        )
         for (tile, token), result in results.items():
             sums.store(token * BLOCK_ROWS + tile * TILE, result)
 
@@ -167,6 +186,7 @@ def _dot_tiles(
     tokens: int,
     tiles: range,
     n_shifts: int,
+    prefetch_bytes: int,
 ) -> dict[tuple[int, int], Value]:
     """Sums of code * q of (tile, token), for some tiles of one group."""
     acc = Accumulators(k, [(tile, token) for tile in tiles for token in range(tokens)], n_shifts)
@@ -177,7 +197,7 @@ def _dot_tiles(
         at = number * (GROUP_TILES * TILE_BYTES)
         fields = []
         for tile in tiles:
-            weights.prefetch(at + (tile * TILE_BYTES + PREFETCH_BYTES))
+            weights.prefetch(at + (tile * TILE_BYTES + prefetch_bytes))
             packed = weights.load(at + tile * TILE_BYTES, TILE_BYTES)
             fields.append(layout.fields(k, packed, n_shifts))
         for j in range(per_tile):

@@ -14,7 +14,7 @@ from bitnet.kernels.layouts import InPlace, two_bit_fields
 from bitnet.kernels.numerics import LANES
 from bitnet.kernels.ternary import (
     BLOCK_ROWS,
-    PREFETCH_BYTES,
+    DEFAULT_BLOCKING,
     Accumulators,
     Use,
     as_function,
@@ -105,7 +105,7 @@ def _dot_rows(
     def step(number: Value) -> None:
         for r in range(rows):
             at = (first + r) * row_bytes + number * TILE_BYTES
-            weights.prefetch(at + PREFETCH_BYTES)
+            weights.prefetch(at + DEFAULT_BLOCKING.prefetch_bytes)
             fields = two_bit_fields(weights.load(at, TILE_BYTES), n_shifts)
             # From the low bits up, which is from the last columns down.
             for j, field in enumerate(fields):

@@ -156,7 +156,8 @@ class _Forward:
                 size = layout.packed_bytes(BLOCK_ROWS, columns)
                 packed = weights.buffer(name, t.i8, rows // BLOCK_ROWS * size)
                 part = packed.part(block * size, size)
-                ternary.tiled_block(k, layout, part, q, columns, self.n_tokens, use)
+                blocking = self.plan.blocking
+                ternary.tiled_block(k, layout, part, q, columns, self.n_tokens, use, blocking)
 
     def store_qkv(self, token: Value, first: Value, y: list[Value]) -> None:
         out = self.row("qkv", self.plan.qkv, token)

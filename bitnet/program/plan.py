@@ -11,7 +11,7 @@ from bitnet.kernels.head import Kind
 from bitnet.kernels.kv_cache import BLOCK, KVKind, KVLayout
 from bitnet.kernels.layouts import I2_S_BLOCK, LAYOUTS, Layout, LayoutName, TiledLayout
 from bitnet.kernels.numerics import padded
-from bitnet.kernels.ternary import MAX_COLUMNS
+from bitnet.kernels.ternary import DEFAULT_BLOCKING, MAX_COLUMNS, Blocking
 from bitnet.models.matrices import matrices
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import FLOAT_DTYPES, TableKind, is_float
@@ -31,6 +31,7 @@ class Plan:
     embedding, head: number format of the embedding table and of the output head's.
     layout: how the ternary weights lie in memory; it does not change results.
     head_kind: how the head is computed, see `choose_head`.
+    blocking: how the ternary weights are walked through; it does not change results.
     page_size: positions per KV page, a multiple of 32; it does not change results.
     """
 
@@ -40,6 +41,7 @@ class Plan:
     kv: KVKind = "f16"
     layout: LayoutName = "2bit"
     head_kind: HeadKind = "stored"
+    blocking: Blocking = DEFAULT_BLOCKING
     page_size: int = 64
 
     def __post_init__(self) -> None:

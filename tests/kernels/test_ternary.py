@@ -14,7 +14,7 @@ from bitnet.codegen import types as t
 from bitnet.kernels import ternary, ternary_rows
 from bitnet.kernels.layouts import LAYOUTS, InPlace, Layout, LayoutName, TiledLayout
 from bitnet.kernels.norm import quantize_reference
-from bitnet.kernels.ternary import BLOCK_ROWS
+from bitnet.kernels.ternary import BLOCK_ROWS, DEFAULT_BLOCKING, Blocking
 from bitnet.quant import i2s, tiled
 from bitnet.quant.tiled import TILE, Codes
 from tests.kernels.harness import Array, Native, assert_same_bits, f32, few, kernel, seeds
@@ -98,7 +98,8 @@ def test_a_dot_is_the_integer_product(
     target: Target, checked: bool, seed: int, name: LayoutName, width: int, tokens: int
 ) -> None:
     rng, columns = np.random.default_rng(seed), COLUMNS[name][width]
-    tokens = min(tokens, (ternary if name in TILED else ternary_rows).max_tokens(target))
+    most = DEFAULT_BLOCKING.tokens(target) if name in TILED else ternary_rows.max_tokens(target)
+    tokens = min(tokens, most)
     codes = rng.integers(0, 3, (BLOCK_ROWS, columns), np.uint8)
     q = rng.integers(-127, 128, (tokens, columns), np.int8)
     expected = q.astype(np.int32) @ codes.astype(np.int32).T
@@ -136,7 +137,12 @@ def test_half_a_million_columns_still_fit_32_bits(target: Target, name: LayoutNa
 
 @cache
 def linear_kernel(
-    target: Target, checked: bool, name: LayoutName, columns: int, most: int
+    target: Target,
+    checked: bool,
+    name: LayoutName,
+    columns: int,
+    most: int,
+    blocking: Blocking = DEFAULT_BLOCKING,
 ) -> Native:
     """All of a ternary linear for 64 rows, as the forward pass does it."""
     layout = LAYOUTS[name]
@@ -153,7 +159,7 @@ def linear_kernel(
                 y.store(token * BLOCK_ROWS + i * TILE, scaled)
 
         if isinstance(layout, TiledLayout):
-            ternary.tiled_block(k, layout, weights, q, columns, n_tokens, use)
+            ternary.tiled_block(k, layout, weights, q, columns, n_tokens, use, blocking)
         elif isinstance(layout, InPlace):
             ternary_rows.rows_block(k, layout, weights, q, columns, n_tokens, use)
 
@@ -193,6 +199,28 @@ def test_linear_gives_the_bits_of_its_reference(
     expected = ternary.linear_reference(codes, w_scale, q, q_scale)
     assert_same_bits(y[:n_tokens], expected[:n_tokens])
     assert (y[n_tokens:] == -1).all()
+
+
+@pytest.mark.parametrize("blocking", [Blocking(0, 1), Blocking(64, 3), Blocking(1 << 20, 16)])
+@pytest.mark.parametrize("name", TILED)
+def test_the_blocking_changes_no_bit(
+    target: Target, checked: bool, name: LayoutName, blocking: Blocking
+) -> None:
+    rng, most, columns = np.random.default_rng(3), 19, 100
+    codes = rng.integers(0, 3, (BLOCK_ROWS, columns), np.uint8)
+    w_scale, q_scale = f32(rng.uniform(0.1, 1, BLOCK_ROWS)), f32(rng.uniform(0.1, 1, most))
+    q = rng.integers(-127, 128, (most, columns), np.int8)
+    y = np.empty((most, BLOCK_ROWS), np.float32)
+    linear_kernel(target, checked, name, columns, most, blocking)(
+        Weights(LAYOUTS[name], codes).argument,
+        w_scale,
+        placed(LAYOUTS[name], q),
+        q_scale,
+        q.sum(1, np.int32),
+        y,
+        most,
+    )
+    assert_same_bits(y, ternary.linear_reference(codes, w_scale, q, q_scale))
 
 
 def test_linear_reference_is_the_formula() -> None:
