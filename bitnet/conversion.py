@@ -240,7 +240,9 @@ class _Conversion:
     @cached_property
     def _int8_rows(self) -> dict[str, Array]:
         table = self._checkpoint.dense(self._table).data
-        return HeadWeights(self._program, table, self._checkpoint.packed, self._workers).packed
+        source = self._checkpoint
+        head = HeadWeights(self._program, table, source.packed, source.release, self._workers)
+        return head.packed
 
     def _int8_head(self) -> Iterator[TensorData]:
         plan = self._program.plan

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "conversion": {*BASE, "quant", "formats", "models", "codegen", "kernels", "program"},
     "bench": {*BASE, "quant", "models", "codegen", "kernels", "program", "model"},
 }
-ANYTHING = {"__init__", "model", "cli", "server", "embed"}
+ANYTHING = {"__init__", "__main__", "model", "cli", "server", "embed"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, str]]:

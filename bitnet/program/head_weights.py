@@ -19,6 +19,7 @@ from bitnet.program.workers import Workers
 from bitnet.quant.tiled import TILE
 
 _TILES_AT_ONCE = 64
+_TILES_PER_RELEASE = 1024
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +28,7 @@ class HeadWeights:
     """Owns the memory that `struct`, a bn_head, points at.
 
     table: the stored table, an aligned array. stored: gives what a native file holds of the head,
-    by name. workers: who pack it otherwise.
+    by name. release: gives back what was read of the table. workers: who pack it.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class HeadWeights:
         program: Program,
         table: Array,
         stored: Callable[[str], Array | None],
+        release: Callable[[], None],
         workers: Workers,
     ) -> None:
         plan = program.plan
@@ -51,7 +53,7 @@ class HeadWeights:
         else:
             self._allocate(plan, with_bounds=is_int8)
             self._point()
-            self._pack(program, workers)
+            self._pack(program, release, workers)
         self.struct.largest_norm = self._largest_norm() if plan.head_kind == "certified" else 0.0
 
     def _allocate(self, plan: Plan, *, with_bounds: bool) -> None:
@@ -67,13 +69,16 @@ class HeadWeights:
         for field, array in self.packed.items():
             setattr(self.struct, field, address(array))
 
-    def _pack(self, program: Program, workers: Workers) -> None:
+    def _pack(self, program: Program, release: Callable[[], None], workers: Workers) -> None:
         tiles = n_tiles(program.plan)
 
         def pack(first: int) -> None:
             program.pack_head(self.struct, first, min(first + _TILES_AT_ONCE, tiles))
 
-        workers.run_all(partial(pack, first) for first in range(0, tiles, _TILES_AT_ONCE))
+        for start in range(0, tiles, _TILES_PER_RELEASE):
+            part = range(start, min(start + _TILES_PER_RELEASE, tiles), _TILES_AT_ONCE)
+            workers.run_all(partial(pack, first) for first in part)
+            release()
         program.check_bounds()
 
     def _largest_norm(self) -> float:

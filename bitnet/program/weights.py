@@ -79,7 +79,7 @@ class Weights:
         cos, sin = rope_tables(n_positions, spec.head_dim, spec.rope_theta)
         embedding = self._table("token_embd.weight")
         table = embedding if spec.tied_head else self._table("output.weight")
-        self._head = HeadWeights(program, table, tensors.packed, workers)
+        self._head = HeadWeights(program, table, tensors.packed, tensors.release, workers)
         self.struct = ffi.new(
             "bn_model *",
             {
