@@ -140,7 +140,7 @@ def compile_model(
         kv,
         tuning.layout,
         choose_head(head, table, spec),
-        tuning.blocking,
+        blocking=tuning.blocking,
     )
     program = Program(plan, chosen, profiled=profiled)
     return program, Weights(program, checkpoint, context, workers, progress)

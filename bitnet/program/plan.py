@@ -31,8 +31,8 @@ class Plan:
     embedding, head: number format of the embedding table and of the output head's.
     layout: how the ternary weights lie in memory; it does not change results.
     head_kind: how the head is computed, see `choose_head`.
-    blocking: how the ternary weights are walked through; it does not change results.
     page_size: positions per KV page, a multiple of 32; it does not change results.
+    blocking: how the ternary weights are walked through; it does not change results.
     """
 
     spec: ModelSpec
@@ -41,8 +41,8 @@ class Plan:
     kv: KVKind = "f16"
     layout: LayoutName = "2bit"
     head_kind: HeadKind = "stored"
-    blocking: Blocking = DEFAULT_BLOCKING
     page_size: int = 64
+    blocking: Blocking = DEFAULT_BLOCKING
 
     def __post_init__(self) -> None:
         if self.kv not in ("f16", "f32"):
