@@ -30,7 +30,9 @@
  *  - Every function may be called from any thread, and threads may come and go. Runs overlap,
  *    also on the same model, and do not change each other's text.
  *  - No function prints, exits, changes the locale or touches signal handlers. Do not call the
- *    library from a signal handler or from a child of fork().
+ *    library from a signal handler.
+ *  - After fork(): a child may use the library if its parent had not. Otherwise only the parent
+ *    can go on; in the child, calls that need Python return BITNET_ERROR_INTERNAL.
  *
  *
  * Python inside

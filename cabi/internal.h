@@ -52,6 +52,7 @@ int bitnet_start_cffi(void);
 
 void bitnet_lock(void);
 void bitnet_unlock(void);
+void bitnet_on_fork(void (*in_child)(void)); /* call it in every child process from now on */
 uint32_t bitnet_processor_count(void);
 int bitnet_file_exists(const char *path);
 

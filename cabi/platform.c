@@ -21,6 +21,12 @@ void bitnet_unlock(void)
     ReleaseSRWLockExclusive(&lock);
 }
 
+/* There is no fork(). */
+void bitnet_on_fork(void (*in_child)(void))
+{
+    (void)in_child;
+}
+
 uint32_t bitnet_processor_count(void)
 {
     SYSTEM_INFO info;
@@ -83,6 +89,11 @@ void bitnet_lock(void)
 void bitnet_unlock(void)
 {
     pthread_mutex_unlock(&lock);
+}
+
+void bitnet_on_fork(void (*in_child)(void))
+{
+    pthread_atfork(NULL, NULL, in_child);
 }
 
 uint32_t bitnet_processor_count(void)
