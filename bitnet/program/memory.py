@@ -44,7 +44,7 @@ class MemoryBudget:
         self.limit = limit
         self.used = 0
         """Bytes in use."""
-        self._budgets = [self, *(within._budgets if within else [])]
+        self._budgets: list[MemoryBudget] = [self, *(within._budgets if within else [])]
 
     def take(self, n_bytes: int, purpose: str) -> None:
         """Count bytes that are about to be allocated. Raises ModelMemoryError beyond a limit."""
