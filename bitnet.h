@@ -31,7 +31,9 @@
  *  - Wrong arguments are told without asking anybody: in less than a microsecond, before Python
  *    has started and while others run.
  *  - No function prints, exits, changes the locale or touches signal handlers. Do not call the
- *    library from a signal handler or from a child of fork().
+ *    library from a signal handler.
+ *  - After fork(): a child may use the library if its parent had not. Otherwise only the parent
+ *    can go on; in the child, calls that need Python return BITNET_ERROR_INTERNAL.
  *
  *
  * Threads

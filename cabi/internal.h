@@ -95,6 +95,7 @@ void bitnet_unlock(void);
 void bitnet_settings_lock(void);
 void bitnet_settings_unlock(void);
 
+void bitnet_on_fork(void (*in_child)(void)); /* call it in every child process from now on */
 uint32_t bitnet_processor_count(void);
 
 /* Gives memory that malloc() keeps for later back to the system. */

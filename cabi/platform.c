@@ -37,6 +37,12 @@ void bitnet_trim_heap(void)
     HeapCompact(GetProcessHeap(), 0);
 }
 
+/* There is no fork(). */
+void bitnet_on_fork(void (*in_child)(void))
+{
+    (void)in_child;
+}
+
 uint32_t bitnet_processor_count(void)
 {
     SYSTEM_INFO info;
@@ -125,6 +131,13 @@ void bitnet_trim_heap(void)
 #elif defined(__GLIBC__)
     malloc_trim(0);
 #endif /* others, such as musl, give memory back by themselves */
+}
+
+void bitnet_on_fork(void (*in_child)(void))
+{
+    /* No other thread holds the lock of the settings when the process is copied. */
+    pthread_atfork(bitnet_settings_lock, bitnet_settings_unlock, bitnet_settings_unlock);
+    pthread_atfork(NULL, NULL, in_child);
 }
 
 uint32_t bitnet_processor_count(void)
