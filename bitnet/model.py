@@ -25,7 +25,7 @@ from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
 from bitnet.program.tuning import tune
 from bitnet.program.weights import Progress, Weights
-from bitnet.program.workers import Workers, default_threads
+from bitnet.program.workers import Workers, team_size
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -70,6 +70,7 @@ def load(
     kv: KVKind = "f16",
     layout: LayoutName | None = None,
     head: HeadKind | None = None,
+    numa: bool = False,
     max_requests: int | None = None,
     memory: MemoryBudget | None = None,
     progress: Progress | None = None,
@@ -78,7 +79,8 @@ def load(
 
     path: a GGUF file or a Hugging Face folder; None is the bundled model.
     target: what to compile for ("avx512", "avx2", ...); None is the best this CPU runs.
-    threads: how many threads work together; None is one per core, fewer for small models.
+    threads: how many threads work together, at most one per core; None is one per core, fewer for
+        small models.
     context: positions a sequence may have; None is the model's own, at most 4096.
     kv: number format of the key/value cache, "f16" or "f32".
     layout: how the ternary weights lie in memory, see `bitnet.kernels.layouts`; it does not change
@@ -88,13 +90,16 @@ def load(
         may be the best and then only those exactly: what is sampled, and `Model.logits`, stay as
         with "stored". None is the file's own Q6_K or Q8_0, "certified" for large tables of
         floats, else "stored".
+    numa: pin each thread to a core of its own, spread over all memory nodes, and keep packed
+        weights near the threads that read them; a native file is copied for that.
     max_requests: how many generations are computed together, 1 to 128; None is as many as fit.
     memory: counts what the model takes, among others perhaps; beyond its limit the model is
         refused before anything is allocated, and so is a generation that needs more later.
     progress: called with the share of the weights that is loaded, 0 to 1.
 
     Raises ModelNotFoundError, InvalidModelError and UnsupportedModelError for the files,
-    UnsupportedTargetError for the target, ModelMemoryError, InvalidArgumentError for the rest.
+    UnsupportedTargetError for the target, UnsupportedOperationError for `numa` where the system
+    does not tell its nodes, ModelMemoryError, InvalidArgumentError for the rest.
     """
     chosen = find_target(target)
     checkpoint = open_checkpoint(bundled_model_path() if path is None else path)
@@ -110,6 +115,7 @@ def load(
             max_requests,
             MemoryBudget(within=memory),
             progress,
+            numa=numa,
         )
     except BaseException:
         checkpoint.close()
@@ -170,6 +176,8 @@ class Model:
         max_requests: int | None,
         memory: MemoryBudget,
         progress: Progress | None,
+        *,
+        numa: bool,
     ) -> None:
         limit = checkpoint.spec.context_length
         if context is not None and not 1 <= context <= limit:
@@ -180,7 +188,7 @@ class Model:
             )
         self.context = context or min(limit, _DEFAULT_CONTEXT)
         """Positions that a sequence may have, prompt and answer together."""
-        workers = Workers(default_threads(checkpoint.size_bytes) if threads is None else threads)
+        workers = Workers(team_size(threads, checkpoint.size_bytes), numa=numa)
         try:
             program, weights = compile_model(
                 checkpoint,
@@ -278,7 +286,7 @@ class Model:
         Text gets the model's begin-of-text token in front if it uses one; ids are taken as they
         are. Raises InvalidArgumentError, ContextLengthExceededError, GenerationError.
         """
-        return self._complete(self._prompt_ids(prompt), options)
+        return self.start(prompt, **options).result()
 
     def generate_batch(
         self, prompts: Sequence[str | Sequence[int]], **options: Unpack[Options]
@@ -300,23 +308,27 @@ class Model:
 
     def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Generation:
         """Like `generate`, but gives the text piece by piece, in whole characters."""
-        return self.start(self._prompt_ids(prompt), **options)
+        return self.start(prompt, **options)
 
     def chat(self, messages: Messages, **options: Unpack[Options]) -> Completion:
         """The model's answer to a conversation: mappings with `role` and `content`.
 
         Raises InvalidArgumentError when the model has no chat template.
         """
-        return self._complete(self.tokenizer.encode_chat(messages), options)
+        return self.stream_chat(messages, **options).result()
 
     def stream_chat(self, messages: Messages, **options: Unpack[Options]) -> Generation:
         """Like `chat`, but gives the answer piece by piece, in whole characters."""
         return self.start(self.tokenizer.encode_chat(messages), **options)
 
     def start(
-        self, prompt: Sequence[int], *, max_ahead: int | None = None, **options: Unpack[Options]
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_ahead: int | None = None,
+        **options: Unpack[Options],
     ) -> Generation:
-        """Begin a generation after the given token ids; iterate over it for its text.
+        """Begin a generation after `prompt`, as for `generate`; iterate over it for its text.
 
         max_ahead: new tokens that may wait to be read before the generation pauses, at least 1.
         While others run it goes on by itself; None lets it run to its end.
@@ -324,7 +336,8 @@ class Model:
         if max_ahead is not None and max_ahead < 1:
             raise InvalidArgumentError(f"max_ahead must be at least 1, not {max_ahead}")
         params = SamplingParams(**options)
-        return Generation(self._engine, self.tokenizer, prompt, params, max_ahead)
+        ids = self._prompt_ids(prompt)
+        return Generation(self._engine, self.tokenizer, ids, params, max_ahead)
 
     def close(self) -> None:
         """Free the model's memory and threads; using it afterwards raises ModelClosedError."""
@@ -342,9 +355,6 @@ class Model:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _complete(self, prompt: Sequence[int], options: Options) -> Completion:
-        return self.start(prompt, **options).result()
 
     def _try_start(
         self, prompt: str | Sequence[int], params: SamplingParams

@@ -24,7 +24,7 @@ def directories(library: str, project: str, site_dirs: list[str]) -> list[str]:
     """
     here = os.path.dirname(library)
     nearby = [here, os.path.dirname(here)] if library else []
-    holders = [d for d in nearby if os.path.isfile(os.path.join(d, "bitnet", "embed.py"))]
+    holders = [d for d in nearby if os.path.isfile(os.path.join(d, "bitnet", "__init__.py"))]
     roots = [*holders[:1], project]
     return list(dict.fromkeys(roots + [os.path.join(r, d) for r in roots for d in site_dirs]))
 

@@ -219,6 +219,16 @@ static void start(void)
     state = FAILED;
 }
 
+int bitnet_is_running(void)
+{
+    if (forked)
+        return 0;
+    bitnet_lock();
+    int running = state == RUNNING;
+    bitnet_unlock();
+    return running;
+}
+
 /* What can be put right while the process runs, such as a missing package, is tried again by the
  * next call. FAILED is final: neither Python nor cffi can be started twice. */
 int bitnet_start(void)

@@ -22,7 +22,7 @@ from bitnet.models import Checkpoint, ModelSpec
 from bitnet.program import Plan, Program
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from bitnet.program.weights import Weights
-from bitnet.program.workers import Workers, default_threads
+from bitnet.program.workers import Workers, team_size
 
 Progress = Callable[[str], None]
 
@@ -38,8 +38,9 @@ def measure(
     progress("loading")
     start = time.perf_counter()
     with open_model() as checkpoint:
-        threads = options.threads or [default_threads(checkpoint.size_bytes)]
-        workers = Workers(max(threads))
+        size = checkpoint.size_bytes
+        threads = [team_size(n, size) for n in options.threads or (None,)]
+        workers = Workers(max(threads), numa=options.numa)
         program, weights = compile_model(
             checkpoint,
             options.target,
@@ -91,7 +92,7 @@ class _Bench:
         self.options = options
         self.load_s = load_s
         self.memory = memory
-        self.workers = Workers(threads)
+        self.workers = Workers(threads, numa=options.numa)
         self.stepper = Stepper(program, weights, self.workers, max(STEP_TOKENS, *options.batches))
         self.probes = Probes(program.target, self.workers)
         rng = np.random.default_rng(0)
