@@ -26,7 +26,7 @@ from bitnet.errors import (
     UnsupportedOperationError,
 )
 from bitnet.formats import sniff
-from bitnet.formats.gguf import GGUFFile, MetadataValue
+from bitnet.formats.gguf import GGUFFile
 from bitnet.formats.gguf_header import ALIGNMENT_KEY
 from bitnet.formats.gguf_types import tensor_bytes
 from bitnet.formats.gguf_writer import TensorData, WritableValue, write_gguf
@@ -142,7 +142,7 @@ class _Conversion:
 
     def metadata(self) -> dict[str, WritableValue]:
         """That of the source, and what makes the file a native one."""
-        kept = {key: _writable(key, value) for key, value in self._file.metadata.items()}
+        kept: dict[str, WritableValue] = {**self._file.metadata.stored}
         return kept | {ALIGNMENT_KEY: TILE_BYTES, LAYOUT_KEY: self._layout, VERSION_KEY: VERSION}
 
     def tensors(self) -> list[TensorData]:
@@ -254,18 +254,3 @@ class _Conversion:
         for field, name in INT8_HEAD.items():
             shape, kind = ((tiles, size), "I8") if field == "packed" else ((tiles * TILE,), "F32")
             yield self._tensor(name, shape, kind, partial(make, field))
-
-
-def _writable(key: str, value: MetadataValue) -> WritableValue:
-    """A value of the source such that it is written without loss."""
-    if isinstance(value, float):
-        with np.errstate(over="ignore"):
-            return value if np.float32(value) == value else np.float64(value)
-    if isinstance(value, list):
-        texts = [item for item in value if isinstance(item, str)]
-        if len(texts) < len(value):
-            raise UnsupportedOperationError(
-                f"metadata key {key!r} is an array of arrays, which cannot be written"
-            )
-        return texts
-    return value

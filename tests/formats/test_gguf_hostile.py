@@ -143,6 +143,11 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "cut I2_S block": (build([], [entry(b"w", (64,), 36)], 64), "tensor w: .*multiple of 128"),
     "cut TL1": (build([], [entry(b"w", (3,), 38)], 64), "tensor w: .*multiple of 4"),
     "neither TL2 nor MXFP4": (build([], [entry(b"w", (256, 3), 39)], 64), "tensor w: .*neither"),
+    "cut IQ2_BN block": (build([], [entry(b"w", (96,), 135)], 64), "tensor w: .*multiple of 64"),
+    "IQ1_BN without a row's scale": (
+        build([], [entry(b"w", (64, 2), 134)], 28),
+        "tensor w: .* takes 30 bytes",
+    ),
     "unaligned offset": (build([], [entry(b"w", (1,), 0, 4)], 64), "tensor w: offset 4 is not"),
     "offset past the end": (
         build([], [entry(b"w", (1,), 0, 96)], 64),
@@ -181,7 +186,9 @@ def test_broken_files_are_refused(tmp_path: Path, name: str) -> None:
     [
         (build([], [], version=1), "version 1"),
         (build([], [], version=4), "version 4"),
-        (build([], [], version=3 << 24), "big-endian"),
+        (build([], [], version=1 << 24), "version 1"),
+        (build([], [], version=4 << 24), "version 67108864"),
+        (build([], [], version=0x03000003), "version 50331651"),
         (build([], [entry(b"w", (32,), 37)], 32), "tensor w: tensor type 37 is not known"),
         (build([], [entry(b"w", (32,), 2**32 - 1)], 32), "tensor w: tensor type 4294967295"),
     ],
