@@ -42,11 +42,12 @@ from bitnet.models.native import (
     scale_name,
 )
 from bitnet.models.tensors import DenseTensor, TernaryTensor
+from bitnet.models.ternary_tensors import FloatTensor
 from bitnet.program import Plan, Program
 from bitnet.program.head import n_tiles
 from bitnet.program.head_weights import HeadWeights
 from bitnet.program.plan import choose_head
-from bitnet.program.ternary_weights import Packer, parts_of
+from bitnet.program.ternary_weights import Packer, parts_of, row_scales
 from bitnet.program.workers import Workers, default_threads
 from bitnet.quant import q6_k, q8_0
 from bitnet.quant.tiled import GROUP_ROWS, TILE, TILE_BYTES, TiledName
@@ -220,9 +221,14 @@ class _Conversion:
         def make(n: int, matrix: Matrix) -> Array:
             return np.array([t.scale for t in self._linears(n, matrix)], np.float32)
 
+        def make_rows(n: int, matrix: Matrix) -> Array:
+            return row_scales(matrix, self._linears(n, matrix))
+
         for n, name, matrix in self._each_matrix():
-            shape = (len(matrix.places),)
-            yield self._tensor(scale_name(n, name), shape, "F32", partial(make, n, matrix))
+            by_row = any(map(_has_row_scales, self._linears(n, matrix)))
+            shape = (matrix.rows if by_row else len(matrix.places),)
+            scales = partial(make_rows if by_row else make, n, matrix)
+            yield self._tensor(scale_name(n, name), shape, "F32", scales)
 
     def _matrices(self) -> Iterator[TensorData]:
         layout = self._program.plan.tiled
@@ -254,3 +260,8 @@ class _Conversion:
         for field, name in INT8_HEAD.items():
             shape, kind = ((tiles, size), "I8") if field == "packed" else ((tiles * TILE,), "F32")
             yield self._tensor(name, shape, kind, partial(make, field))
+
+
+def _has_row_scales(tensor: TernaryTensor) -> bool:
+    # Floats have one scale, and finding it takes reading all of them.
+    return not isinstance(tensor, FloatTensor) and isinstance(tensor.scale, np.ndarray)

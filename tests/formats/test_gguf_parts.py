@@ -31,7 +31,7 @@ def write_part(
     }
     tensors = [TensorData(name, (1,), "I8", name.encode()) for name in names]
     path = part(folder, number, count)
-    write_gguf(path, {**metadata, **keys}, tensors)  # type: ignore[arg-type]
+    write_gguf(path, {**metadata, **keys}, tensors)
     return path
 
 
@@ -125,7 +125,7 @@ def test_the_number_of_tensors_must_be_the_one_announced(model: Path) -> None:
 )
 def test_hostile_numbers_are_refused(model: Path, key: str, value: object, rule: str) -> None:
     keys = {"split.no": 0, "split.count": 3, "split.tensors.count": 3, key: value}
-    write_gguf(part(model, 1), keys, [])  # type: ignore[arg-type]
+    write_gguf(part(model, 1), keys, [])
     with pytest.raises(InvalidModelError, match=rule):
         GGUFFile(part(model, 1))
 
