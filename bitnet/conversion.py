@@ -48,7 +48,7 @@ from bitnet.program.head import n_tiles
 from bitnet.program.head_weights import HeadWeights
 from bitnet.program.plan import choose_head
 from bitnet.program.ternary_weights import Packer, parts_of, row_scales
-from bitnet.program.workers import Workers, default_threads
+from bitnet.program.workers import Workers, team_size
 from bitnet.quant import q6_k, q8_0
 from bitnet.quant.tiled import GROUP_ROWS, TILE, TILE_BYTES, TiledName
 
@@ -92,7 +92,7 @@ def convert(
     if out.is_dir() or (out.exists() and not overwrite):
         raise InvalidArgumentError(f"{out} exists")
     with GGUFFile(source) as file, open_checkpoint(source) as checkpoint:
-        workers = Workers(default_threads(checkpoint.size_bytes))
+        workers = Workers(team_size(None, checkpoint.size_bytes))
         try:
             conversion = _Conversion(file, checkpoint, layout, head, workers, progress)
             with _write_errors(out):

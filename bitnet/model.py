@@ -26,7 +26,7 @@ from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
 from bitnet.program.tuning import tune
 from bitnet.program.weights import Progress, Weights
-from bitnet.program.workers import Workers, default_threads
+from bitnet.program.workers import Workers, team_size
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,13 +82,15 @@ def load(
     kv: KVKind = "f16",
     layout: LayoutName | None = None,
     head: HeadKind | None = None,
+    numa: bool = False,
     progress: Progress | None = None,
 ) -> Model:
     """Load and compile a model.
 
     path: a GGUF file or a Hugging Face folder; None is the bundled model.
     target: what to compile for ("avx512", "avx2", ...); None is the best this CPU runs.
-    threads: how many threads work together; None is one per core, fewer for small models.
+    threads: how many threads work together, at most one per core; None is one per core, fewer for
+        small models.
     context: positions a sequence may have; None is the model's own, at most 4096.
     kv: number format of the key/value cache, "f16" or "f32".
     layout: how the ternary weights lie in memory, see `bitnet.kernels.layouts`; it does not change
@@ -98,15 +100,20 @@ def load(
         may be the best and then only those exactly: what is sampled, and `Model.logits`, stay as
         with "stored". None is the file's own Q6_K or Q8_0, "certified" for large tables of
         floats, else "stored".
+    numa: pin each thread to a core of its own, spread over all memory nodes, and keep packed
+        weights near the threads that read them; a native file is copied for that.
     progress: called with the share of the weights that is loaded, 0 to 1.
 
     Raises ModelNotFoundError, InvalidModelError and UnsupportedModelError for the files,
-    UnsupportedTargetError for the target, InvalidArgumentError for the rest.
+    UnsupportedTargetError for the target, UnsupportedOperationError for `numa` where the system
+    does not tell its nodes, InvalidArgumentError for the rest.
     """
     chosen = find_target(target)
     checkpoint = open_checkpoint(bundled_model_path() if path is None else path)
     try:
-        return Model(checkpoint, chosen.name, threads, context, kv, layout, head, progress)
+        return Model(
+            checkpoint, chosen.name, threads, context, kv, layout, head, progress, numa=numa
+        )
     except BaseException:
         checkpoint.close()
         raise
@@ -159,12 +166,14 @@ class Model:
         layout: LayoutName | None,
         head: HeadKind | None,
         progress: Progress | None,
+        *,
+        numa: bool,
     ) -> None:
         limit = checkpoint.spec.context_length
         if context is not None and not 1 <= context <= limit:
             raise InvalidArgumentError(f"context must be in 1..{limit}, not {context}")
         self.context = context or min(limit, _DEFAULT_CONTEXT)
-        workers = Workers(default_threads(checkpoint.size_bytes) if threads is None else threads)
+        workers = Workers(team_size(threads, checkpoint.size_bytes), numa=numa)
         try:
             program, weights = compile_model(
                 checkpoint, target, self.context, kv, layout, head, workers, progress

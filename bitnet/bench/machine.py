@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bitnet.codegen.elf import Symbol
 from bitnet.errors import UnsupportedOperationError
-from bitnet.program.workers import available_cores
+from bitnet.program.topology import available_cores
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")  # writing 5 forgets the peak

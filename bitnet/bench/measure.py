@@ -22,7 +22,7 @@ from bitnet.models import Checkpoint, ModelSpec
 from bitnet.program import Plan, Program
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from bitnet.program.weights import Weights
-from bitnet.program.workers import Workers, default_threads
+from bitnet.program.workers import Workers, team_size
 
 Progress = Callable[[str], None]
 
@@ -38,8 +38,9 @@ def measure(
     progress("loading")
     start = time.perf_counter()
     with open_model() as checkpoint:
-        threads = options.threads or [default_threads(checkpoint.size_bytes)]
-        workers = Workers(max(threads))
+        size = checkpoint.size_bytes
+        threads = [team_size(n, size) for n in options.threads or (None,)]
+        workers = Workers(max(threads), numa=options.numa)
         program, weights = compile_model(
             checkpoint,
             options.target,
@@ -53,6 +54,7 @@ def measure(
         )
         workers.close()
         load_s = time.perf_counter() - start
+        is_random = isinstance(checkpoint, RandomCheckpoint)
         if isinstance(checkpoint, RandomCheckpoint):
             load_s -= checkpoint.seconds
         name = checkpoint.name
@@ -60,7 +62,7 @@ def measure(
         write_perf_map(program.functions(), Path(tempfile.gettempdir()))
     rows = []
     for n in threads:
-        bench = _Bench(name, program, weights, n, options, load_s, memory)
+        bench = _Bench(name, program, weights, n, options, load_s, memory, is_random=is_random)
         for batch in options.batches:
             for workload in options.workloads:
                 progress(f"{workload.name}, {n} threads, batch {batch}")
@@ -81,13 +83,16 @@ class _Bench:
         options: Options,
         load_s: float,
         memory: PeakMemory,
+        *,
+        is_random: bool,
     ) -> None:
         self.name = name
+        self.is_random = is_random
         self.program = program
         self.options = options
         self.load_s = load_s
         self.memory = memory
-        self.workers = Workers(threads)
+        self.workers = Workers(threads, numa=options.numa)
         self.stepper = Stepper(program, weights, self.workers, max(STEP_TOKENS, *options.batches))
         self.probes = Probes(program.target, self.workers)
         rng = np.random.default_rng(0)
@@ -137,8 +142,7 @@ class _Bench:
     ) -> tuple[list[float], tuple[PhaseProfile, ...] | None]:
         """Seconds of each repetition, after one that does not count; and where they went."""
         sequences = [KVSequence() for _ in range(batch)]
-        before = prompt_steps(workload.depth, batch, self.stepper.max_tokens, wants_logits=False)
-        self._run_prompts(before, sequences)
+        self._fill(sequences, workload.depth)
         self._once(workload, steps, sequences)
         self.stepper.profiles.clear()
         start = time.perf_counter(), self._ticks()
@@ -152,6 +156,27 @@ class _Bench:
         return seconds, phase_profiles(
             tables, phases, passed[0] / passed[1], costs, self.options.repetitions
         )
+
+    def _fill(self, sequences: list[KVSequence], depth: int) -> None:
+        """Give each sequence the cache of `depth` positions.
+
+        A prompt is read once, and its cache copied. That of a random model is as random.
+        """
+        if not depth:
+            return
+        for sequence in sequences:
+            self.stepper.reserve(sequence, depth)
+        if self.is_random:
+            page = sequences[0].pages[0].view(np.float16)
+            page[:] = np.random.default_rng(0).standard_normal(page.size, np.float32)
+            pages = [sequences[0].pages[0]] * len(sequences[0].pages)
+        else:
+            at_once = self.stepper.max_tokens
+            self._run_prompts(prompt_steps(depth, 1, at_once, wants_logits=False), sequences)
+            pages = sequences[0].pages
+        for sequence in sequences:
+            for to, copied in zip(sequence.pages, pages, strict=True):
+                to[:] = copied
 
     def _ticks(self) -> int:
         return self.program.ticks() if self.options.profiled else 0

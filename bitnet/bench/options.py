@@ -31,6 +31,7 @@ class Options:
     target: str | None = None
     layout: LayoutName | None = None
     head: HeadKind | None = None
+    numa: bool = False
     profiled: bool = False
     """Whether to find out where the time goes; the clocks take about a hundredth of it."""
     perf_map: bool = False
@@ -40,6 +41,8 @@ class Options:
             _check(name, getattr(self, name), least)
         _check("batches", self.batches, 1)
         _check("repetitions", [self.repetitions], 1)
+        if self.numa and len(self.threads) > 1:
+            raise InvalidArgumentError("numa places weights for one number of threads")
         if not self.workloads:
             raise InvalidArgumentError("there is nothing to measure: no prompt and no new tokens")
 

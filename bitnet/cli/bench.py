@@ -79,6 +79,7 @@ def bench(
     target: options.TargetName = None,
     layout: options.Layout = None,
     head: options.Head = None,
+    numa: options.Numa = False,
     output: Annotated[
         Format, typer.Option("--output", "-o", help="Markdown, JSON or CSV.")
     ] = Format.md,
@@ -127,6 +128,7 @@ def bench(
         target=target,
         layout=layout,
         head=head,
+        numa=numa,
         profiled=profiled,
         perf_map=perf_map,
     )

@@ -38,6 +38,7 @@ def chat(
     target: options.TargetName = None,
     layout: options.Layout = None,
     head: options.Head = None,
+    numa: options.Numa = False,
 ) -> None:
     """Talk with a model that has a chat template.
 
@@ -50,7 +51,7 @@ def chat(
         top_p=top_p,
         seed=seed,
     )
-    with options.load_model(model, threads, target, layout, head) as loaded:
+    with options.load_model(model, threads, target, layout, head, numa=numa) as loaded:
         conversation = Conversation(loaded, system, sampling)
         if sys.stdin.isatty():
             typer.echo("/help shows the commands.", err=True)

@@ -19,8 +19,9 @@ from bitnet import BitNetError, config
 from bitnet.codegen import find_target, missing_features, target_names
 from bitnet.codegen.detect import host_features
 from bitnet.codegen.x86 import VARIANTS
+from bitnet.errors import UnsupportedOperationError
+from bitnet.program.topology import available_cores, nodes
 from bitnet.program.tuning import read_tunings
-from bitnet.program.workers import available_cores
 
 ABI_VERSION = 1  # BITNET_ABI_VERSION of bitnet.h
 LIBRARY_NAMES = {"win32": "bitnet.dll", "darwin": "libbitnet.dylib"}
@@ -84,10 +85,19 @@ def targets() -> list[str]:
 
 
 def threads() -> list[str]:
-    chosen = config.threads()
+    chosen, cores = config.threads(), available_cores()
+    lines = [f"{cores}, fewer for small models"]
     if chosen:
-        return [f"{chosen}, by BITNET_THREADS"]
-    return [f"{available_cores()}, fewer for small models"]
+        lines = [f"{min(chosen, cores)}, by BITNET_THREADS"]
+    try:
+        lines += [f"memory node {i}: cores {_numbers(found)}" for i, found in enumerate(nodes())]
+    except UnsupportedOperationError as error:
+        lines.append(str(error))
+    return lines
+
+
+def _numbers(cores: list[int]) -> str:
+    return ", ".join(map(str, cores))
 
 
 def cache() -> list[str]:

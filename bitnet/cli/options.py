@@ -69,6 +69,12 @@ Head = Annotated[
         show_default=False,
     ),
 ]
+Numa = Annotated[
+    bool,
+    typer.Option(
+        "--numa", help="Pin threads to cores, and keep the weights near those that read them."
+    ),
+]
 
 
 def load_model(
@@ -77,8 +83,12 @@ def load_model(
     target: str | None,
     layout: LayoutName | None,
     head: HeadKind | None,
+    *,
+    numa: bool,
 ) -> bitnet.Model:
     """`bitnet.load` that shows its progress where somebody watches stderr."""
-    load = partial(bitnet.load, path, threads=threads, target=target, layout=layout, head=head)
+    load = partial(
+        bitnet.load, path, threads=threads, target=target, layout=layout, head=head, numa=numa
+    )
     with progress("loading") as show:
         return load(progress=show)

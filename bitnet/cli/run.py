@@ -33,6 +33,7 @@ def run(
     target: options.TargetName = None,
     layout: options.Layout = None,
     head: options.Head = None,
+    numa: options.Numa = False,
 ) -> None:
     """Continue a prompt.
 
@@ -41,7 +42,7 @@ def run(
     if prompt is None:
         prompt = read_prompt()
     start = time.perf_counter()
-    with options.load_model(model, threads, target, layout, head) as loaded:
+    with options.load_model(model, threads, target, layout, head, numa=numa) as loaded:
         load_s = time.perf_counter() - start
         generation = loaded.start(
             loaded.tokenizer.encode(prompt, add_bos=loaded.tokenizer.add_bos),

@@ -48,10 +48,13 @@ class HeadWeights:
         is_int8 = LAYOUTS[plan.head_kind] is int8
         if is_int8 and stored(INT8_HEAD["packed"]) is not None:
             found = {field: stored(name) for field, name in INT8_HEAD.items()}
-            self.packed = {field: array for field, array in found.items() if array is not None}
+            self.packed = {
+                f: workers.near(array) for f, array in found.items() if array is not None
+            }
             self._point()
         else:
             self._allocate(plan, with_bounds=is_int8)
+            workers.place(self.packed["packed"])
             self._point()
             self._pack(program, release, workers)
         self.struct.largest_norm = self._largest_norm() if plan.head_kind == "certified" else 0.0

@@ -112,7 +112,7 @@ class Stepper:
         self._check(chunks)
         plan = self.program.plan
         for chunk in chunks:
-            self._reserve(chunk.sequence, len(chunk.tokens))
+            self.reserve(chunk.sequence, len(chunk.tokens))
         rows = _wanted_rows(chunks)
         arrays = _describe(chunks) | _describe_rows(rows)
         n_logits = len(rows)
@@ -156,6 +156,11 @@ class Stepper:
         """End the threads; nothing may be running."""
         self.workers.close()
 
+    def reserve(self, sequence: KVSequence, n_tokens: int) -> None:
+        """Take the pages for `n_tokens` more positions."""
+        while len(sequence.pages) * self.pages.size < sequence.length + n_tokens:
+            sequence.pages.append(self.pages.take())
+
     def release(self, sequence: KVSequence) -> None:
         """Forget a sequence and take back its pages."""
         self.pages.give_back(sequence.pages)
@@ -175,10 +180,6 @@ class Stepper:
                 raise InvalidArgumentError(f"best must be 0 or more, not {chunk.best}")
             if chunk.sequence.length + len(chunk.tokens) > n_positions:
                 raise InvalidArgumentError(f"a sequence is longer than {n_positions} positions")
-
-    def _reserve(self, sequence: KVSequence, n_tokens: int) -> None:
-        while len(sequence.pages) * self.pages.size < sequence.length + n_tokens:
-            sequence.pages.append(self.pages.take())
 
 
 def _describe(chunks: Seq[Chunk]) -> dict[str, npt.NDArray[Any]]:

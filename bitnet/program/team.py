@@ -74,7 +74,12 @@ class Team:
                 k.call_pointer(self.yield_thread, t.i32)
 
 
+def regions_of(n_threads: int) -> int:
+    """How many regions a team works in; thread i starts in region i, modulo their number."""
+    return min(n_threads, MAX_REGIONS)
+
+
 def sync_words(n_threads: int, n_phases: int) -> tuple[int, int]:
     """How many regions a team works in, and the i64 words of its counters."""
-    n_regions = min(n_threads, MAX_REGIONS)
+    n_regions = regions_of(n_threads)
     return n_regions, n_phases * (n_regions + 1) * SYNC_WORDS

@@ -80,6 +80,7 @@ class Packer:
         size = self._layout.packed_bytes(rows, columns)
         packed = self._memory[self._used : self._used + size]
         self._used += size
+        self._workers.place(packed)
         self._workers.run_all(job for part in parts for job in self._jobs(part, packed))
         return packed
 

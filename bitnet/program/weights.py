@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.layouts import TiledLayout
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.rope import rope_tables
@@ -59,10 +60,15 @@ class Weights:
     ) -> None:
         self._program = program
         self._tensors = tensors
+        self._workers = workers
         self._keep: list[npt.NDArray[Any]] = []
         plan, spec = program.plan, program.plan.spec
         self.ternary_bytes = plan.ternary_bytes
         layout = plan.weights_layout
+        if workers.numa and not isinstance(layout, TiledLayout):
+            raise InvalidArgumentError(
+                f"numa cannot move weights in layout {layout.name!r}, which are used in the file"
+            )
         self._packer = (
             Packer(program, layout, self.ternary_bytes, workers)
             if isinstance(layout, TiledLayout)
@@ -107,7 +113,9 @@ class Weights:
             setattr(
                 layer,
                 name,
-                self._matrix(matrix, tensors) if packed is None else self._hold(packed),
+                self._matrix(matrix, tensors)
+                if packed is None
+                else self._hold(self._workers.near(packed)),
             )
 
     def _matrix(self, matrix: Matrix, tensors: list[TernaryTensor]) -> Any:

@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from bitnet import config
 from bitnet.errors import InvalidArgumentError
+from bitnet.program import topology
+from bitnet.program.memory import allocate_pages
+from bitnet.program.team import regions_of
+from bitnet.program.topology import available_cores
 
 MAX_THREADS = 1024
 _BYTES_PER_THREAD = 8_000_000
 
+_SMALLEST_PAGE = 4096
 _BACKLOG = 2  # a thread that lags by more jobs than this is left out
 
 # Takes the number of the thread that does it, from 0.
 Work: TypeAlias = "Callable[[int], None]"
 
 
-def available_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def team_size(asked: int | None, model_bytes: int) -> int:
+    """How many threads work together: as asked, but never more than there are cores.
 
-
-def default_threads(model_bytes: int) -> int:
-    """BITNET_THREADS, else one thread per core, as long as each has enough of the model to do.
-
-    With less than about 8 MB a thread, waiting for each other costs more than it saves.
+    None is BITNET_THREADS, else one thread per core, as long as each has enough of the model to
+    do: with less than about 8 MB a thread, waiting for each other costs more than it saves. More
+    threads than cores would only wait for each other to get a turn. Raises InvalidArgumentError.
     """
-    return config.threads() or max(1, min(available_cores(), model_bytes // _BYTES_PER_THREAD))
+    asked = config.threads() if asked is None else asked
+    if asked is None:
+        return max(1, min(available_cores(), model_bytes // _BYTES_PER_THREAD))
+    check_threads(asked)
+    return min(asked, available_cores())
+
+
+def check_threads(n: int) -> None:
+    if not 1 <= n <= MAX_THREADS:
+        raise InvalidArgumentError(f"threads must be in 1..{MAX_THREADS}, not {n}")
 
 
 def yield_function() -> int:
@@ -51,28 +62,76 @@ class Workers:
 
     Such work is a function that shares out its items among all who call it, and returns when all
     are done. Nobody has to come, and who comes late finds nothing to do.
+
+    numa: whether each thread stays on a core of its own, the threads of a region (see `team`)
+        near the same memory; then the caller's thread, which is not to be pinned, only waits.
+        Raises UnsupportedOperationError where that cannot be, InvalidArgumentError for too many.
     """
 
-    def __init__(self, n: int) -> None:
-        if not 1 <= n <= MAX_THREADS:
-            raise InvalidArgumentError(f"threads must be in 1..{MAX_THREADS}, not {n}")
+    def __init__(self, n: int, *, numa: bool = False) -> None:
+        check_threads(n)
         self.n = n
-        self._queues: list[SimpleQueue[Work | None]] = [SimpleQueue() for _ in range(n - 1)]
-        for i, queue in enumerate(self._queues, 1):
+        self.numa = numa
+        self._regions = [thread % regions_of(n) for thread in range(n)]
+        cores = topology.spread(self._regions, topology.nodes()) if numa else []
+        first = 0 if numa else 1
+        self._queues: list[SimpleQueue[Work | None]] = [SimpleQueue() for _ in range(first, n)]
+        for i, queue in enumerate(self._queues, first):
+            core = cores[i] if numa else None
             name = f"bitnet-worker-{i}"
-            threading.Thread(target=_serve, args=(queue, i), name=name, daemon=True).start()
+            threading.Thread(target=_serve, args=(queue, i, core), name=name, daemon=True).start()
 
     def run(self, work: Work) -> None:
-        """Do `work` here, with the help of the other threads."""
+        """Do `work` here, with the help of the other threads; or by the others, with numa."""
+        done = threading.Event()
+
+        def work_and_tell(thread: int) -> None:
+            work(thread)
+            done.set()
+
         try:
             for queue in self._queues:
                 if queue.qsize() < _BACKLOG:
-                    queue.put(work)
-            work(0)
+                    queue.put(work_and_tell if self.numa else work)
+            if self.numa:
+                done.wait()
+            else:
+                work(0)
         except BaseException:
             # A Ctrl-C before the work was done here: others may be in the middle of it.
             _finish(work)
             raise
+
+    def place(self, memory: npt.NDArray[np.uint8]) -> None:
+        """With numa, bring memory that nobody has touched yet near those who will read it.
+
+        It holds the items of one phase, in order. The system places a page near who touches it
+        first.
+        """
+        if not self.numa:
+            return
+        done: SimpleQueue[None] = SimpleQueue()
+        n_regions = max(self._regions) + 1
+
+        def touch(thread: int) -> None:
+            if thread < n_regions:
+                start, stop = (len(memory) * (thread + i) // n_regions for i in (0, 1))
+                memory[start:stop:_SMALLEST_PAGE] = 0
+            done.put(None)
+
+        for queue in self._queues:
+            queue.put(touch)
+        for _ in self._queues:
+            done.get()
+
+    def near(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The array, or with numa a copy of it that `place` was asked for."""
+        if not self.numa:
+            return array
+        copy = allocate_pages(array.nbytes)
+        self.place(copy)
+        copy[:] = array.reshape(-1).view(np.uint8)
+        return copy.view(array.dtype).reshape(array.shape)
 
     def run_all(self, jobs: Iterable[Callable[[], None]]) -> None:
         """Do each job once, on whichever thread is free; raises what the first bad one raised."""
@@ -117,7 +176,9 @@ class _Together:
         self._done.wait()
 
 
-def _serve(queue: SimpleQueue[Work | None], thread: int) -> None:
+def _serve(queue: SimpleQueue[Work | None], thread: int, core: int | None) -> None:
+    if core is not None:
+        topology.pin(core)
     while (work := queue.get()) is not None:
         work(thread)
         del work  # what it holds on to must not wait for the next one

@@ -22,9 +22,11 @@ from bitnet.formats.gguf import GGUFFile
 from bitnet.formats.gguf_writer import TensorData, write_gguf
 from bitnet.models import open_checkpoint
 from bitnet.models.native import LAYOUT_KEY, VERSION_KEY
+from bitnet.program.plan import HeadKind
 from bitnet.quant.tiled import STEPS, TiledName
 from tests.kernels.harness import assert_same_bits
 from tests.program.random_models import ALIGNED, CASES, Case
+from tests.program.test_workers import needs_pinning
 
 IDS = [5, 3, 70, 1, 9, 44, 2]
 ODD = CASES["llama"]  # no size is a multiple of anything
@@ -122,6 +124,23 @@ def test_matrices_are_used_where_they_are_mapped(native: Path) -> None:
         mapped = [file.data(f"blk.{n}.qkv.b3") for n in range(ODD.spec.n_layers)]
         for data in mapped:
             assert any(data.tobytes() == array.tobytes() for array in kept)
+
+
+@needs_pinning
+@pytest.mark.parametrize("head", ["certified", "int8", "stored"])
+def test_numa_changes_no_bit(source: Path, head: HeadKind) -> None:
+    out = source.with_name("native.gguf")
+    convert(source, out)
+    expected = logits(source, head=head)
+    for path in (source, out):
+        assert_same_bits(logits(path, head=head, numa=True), expected)
+
+
+@needs_pinning
+def test_numa_cannot_move_what_is_used_in_the_file(tmp_path: Path) -> None:
+    path = write_case(tmp_path / "source.gguf", ALIGNED)
+    with pytest.raises(InvalidArgumentError, match="numa"):
+        bitnet.load(path, layout="i2_s", numa=True)
 
 
 def test_only_i2_s_is_used_in_an_i2_s_layout(tmp_path: Path) -> None:

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 
 from bitnet import InvalidArgumentError
 from bitnet.program import workers as workers_module
-from bitnet.program.workers import Workers, default_threads, yield_function
+from bitnet.program.topology import NODES
+from bitnet.program.workers import Workers, team_size, yield_function
+
+needs_pinning = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or not NODES.is_dir(),
+    reason="this system pins no threads or tells no memory nodes",
+)
 
 
 class Items:
@@ -125,20 +134,92 @@ def test_a_senseless_number_of_threads_is_refused(n: int) -> None:
         Workers(n)
 
 
-def test_the_default_number_of_threads_comes_from_the_environment(
+def test_the_number_of_threads_is_as_asked_or_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(workers_module, "available_cores", lambda: 8)
     monkeypatch.setenv("BITNET_THREADS", "3")
-    assert default_threads(10**9) == default_threads(1) == 3
+    assert team_size(None, 10**9) == team_size(None, 1) == 3
+    assert team_size(5, 1) == 5
     monkeypatch.setenv("BITNET_THREADS", "many")
     with pytest.raises(InvalidArgumentError, match="BITNET_THREADS"):
-        default_threads(10**9)
+        team_size(None, 10**9)
+
+
+def test_more_threads_than_cores_are_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "available_cores", lambda: 2)
+    assert team_size(64, 10**9) == 2
+    for senseless in (0, -1, workers_module.MAX_THREADS + 1):
+        with pytest.raises(InvalidArgumentError, match="threads"):
+            team_size(senseless, 10**9)
 
 
 def test_small_models_get_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BITNET_THREADS", raising=False)
     monkeypatch.setattr(workers_module, "available_cores", lambda: 4)
-    assert [default_threads(mb * 10**6) for mb in (0, 3, 8, 17, 24, 1000)] == [1, 1, 1, 2, 3, 4]
+    sizes = [mb * 10**6 for mb in (0, 3, 8, 17, 24, 1000)]
+    assert [team_size(None, size) for size in sizes] == [1, 1, 1, 2, 3, 4]
+
+
+def test_idle_threads_use_no_cpu() -> None:
+    workers = Workers(4)
+    workers.run(Items(50))
+    time.sleep(0.05)  # until the others are done too
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.03
+    workers.close()
+
+
+@needs_pinning
+def test_with_numa_each_thread_has_a_core_and_the_caller_keeps_its_own() -> None:
+    mine = os.sched_getaffinity(0)
+    workers = Workers(len(mine), numa=True)
+    seen: dict[int, set[int]] = {}
+    together = threading.Barrier(len(mine))
+
+    def look(thread: int) -> None:
+        seen[thread] = os.sched_getaffinity(0)
+        together.wait(timeout=60)
+
+    workers.run(look)
+    assert sorted(core for cores in seen.values() for core in cores) == sorted(mine)
+    assert threading.get_ident() not in seen
+    assert os.sched_getaffinity(0) == mine
+    items = Items(20)
+    workers.run(items)
+    assert sorted(item for item, _ in items.done) == list(range(20))
+    workers.close()
+
+
+@needs_pinning
+def test_with_numa_each_thread_is_the_first_to_touch_its_region() -> None:
+    class Memory(np.ndarray):
+        """Remembers who wrote where."""
+
+        def __setitem__(self, key: Any, value: Any) -> None:
+            touched.append((threading.current_thread().name, key.start, key.stop, key.step))
+            super().__setitem__(key, value)
+
+    n = len(os.sched_getaffinity(0))
+    touched: list[tuple[str, int, int, int]] = []
+    workers = Workers(n, numa=True)
+    workers.place(np.zeros(1000 * n, np.uint8).view(Memory))
+    expected = [(f"bitnet-worker-{i}", 1000 * i, 1000 * i + 1000, 4096) for i in range(n)]
+    assert sorted(touched) == expected
+    array = np.arange(60, dtype=np.int32).reshape(3, 20)
+    copy = workers.near(array)
+    assert np.array_equal(copy, array)
+    assert not np.shares_memory(copy, array)
+    workers.close()
+
+
+def test_without_numa_memory_is_left_alone() -> None:
+    memory = np.ones(5000, np.uint8)
+    workers = Workers(1)
+    workers.place(memory)
+    assert memory.all()
+    assert workers.near(memory) is memory
 
 
 def test_there_is_a_function_to_give_the_core_away() -> None:
