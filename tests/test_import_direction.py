@@ -28,6 +28,17 @@ MAY_IMPORT = {
     "program": {*BASE, "quant", "models", "codegen", "kernels"},
     "engine": {*BASE, "program", "kernels"},
     "conversion": {*BASE, "quant", "formats", "models", "codegen", "kernels", "program"},
+    "checkup": {
+        *BASE,
+        "quant",
+        "formats",
+        "tokenizers",
+        "models",
+        "codegen",
+        "kernels",
+        "program",
+        "bench",
+    },
     "bench": {*BASE, "quant", "models", "codegen", "kernels", "program", "model"},
 }
 ANYTHING = {"__init__", "__main__", "model", "cli", "server", "embed"}

@@ -18,6 +18,7 @@ from bitnet.formats.mapped import MappedFile
 
 MAX_PARTS = 4096
 SPLIT_PREFIX = "split."
+_NAMED = 8  # missing parts that an error names
 
 _COUNT, _NUMBER, _TENSORS = "split.count", "split.no", "split.tensors.count"
 _NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
@@ -45,7 +46,9 @@ def open_parts(path: Path) -> list[Part]:
     paths = _paths(path, own, count)
     missing = [other.name for other in paths if not other.exists()]
     if missing:
-        raise InvalidModelError(path, f"is one of {count} parts; missing: {', '.join(missing)}")
+        names = ", ".join(missing[:_NAMED])
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise InvalidModelError(path, f"is one of {count} parts; missing: {names}{more}")
     parts = [opened if i == own else _open(other) for i, other in enumerate(paths)]
     for i, part in enumerate(parts):
         found = (_integer(part, _NUMBER, MAX_PARTS), _integer(part, _COUNT, MAX_PARTS))

@@ -6,6 +6,7 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -227,7 +228,7 @@ def test_the_parts_of_the_broken_files_make_a_good_one(tmp_path: Path, version: 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small good file, whole.gguf, that the tests below damage."""
+    """A folder with small good files that the tests below damage."""
     folder = tmp_path_factory.mktemp("fuzz")
     metadata = {
         "general.architecture": "bitnet",
@@ -245,6 +246,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         TensorData("c", (1, 32), "MXFP4", bytes(17)),
     ]
     write_gguf(folder / "whole.gguf", metadata, tensors)
+    big = gguf.GGUFWriter(folder / "big.gguf", "bitnet", endianess=gguf.GGUFEndian.BIG)
+    big.add_float64("ratio", 0.5)
+    big.add_array("tokens", ["a", "bc"])
+    big.add_array("types", [1, 2, 3])
+    big.add_tensor("a", np.ones((2, 2), np.float32))
+    big.add_tensor("b", np.ones(3, np.int16))
+    big.write_header_to_file()
+    big.write_kv_data_to_file()
+    big.write_tensors_to_file()
+    big.close()
     return folder
 
 
@@ -255,10 +266,11 @@ def use(path: Path) -> None:
         repr(dict(file.metadata))
 
 
-def test_every_truncation_is_refused(folder: Path) -> None:
-    content = (folder / "whole.gguf").read_bytes()
-    use(folder / "whole.gguf")
-    last_padding = 32 - 17
+@pytest.mark.parametrize(("name", "last_bytes"), [("whole.gguf", 17), ("big.gguf", 6)])
+def test_every_truncation_is_refused(folder: Path, name: str, last_bytes: int) -> None:
+    content = (folder / name).read_bytes()
+    use(folder / name)
+    last_padding = 32 - last_bytes
     for size in range(len(content) - last_padding):
         with pytest.raises(ModelFileError):
             parse_header("cut.gguf", memoryview(content[:size]))
@@ -266,13 +278,14 @@ def test_every_truncation_is_refused(folder: Path) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
+    name=st.sampled_from(["whole.gguf", "big.gguf"]),
     changes=st.lists(st.tuples(st.integers(0, 999), st.integers(1, 255)), min_size=1, max_size=4),
     cut=st.none() | st.integers(0, 999),
 )
 def test_changed_bytes_give_a_model_or_a_model_file_error(
-    folder: Path, changes: list[tuple[int, int]], cut: int | None
+    folder: Path, name: str, changes: list[tuple[int, int]], cut: int | None
 ) -> None:
-    content = bytearray((folder / "whole.gguf").read_bytes())
+    content = bytearray((folder / name).read_bytes())
     assert len(content) < 999
     for place, bits in changes:
         content[place % len(content)] ^= bits
