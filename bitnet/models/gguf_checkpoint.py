@@ -1,4 +1,4 @@
-"""Ternary models in GGUF files, as bitnet.cpp and its forks write them."""
+"""Ternary models in GGUF files, as bitnet.cpp, llama.cpp and their forks write them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
 from bitnet.formats.gguf import GGUFFile, TensorInfo
+from bitnet.models.block_tensors import BlockTensor, TernaryBlockKind
 from bitnet.models.native import LAYOUT_KEY, NativeTensors
 from bitnet.models.spec import Activation, ModelSpec, RopePairing
 from bitnet.models.tensors import (
@@ -33,6 +34,12 @@ _ARCHITECTURES: dict[str, tuple[str, Activation, bool, RopePairing]] = {
 }
 _FLOAT_KINDS: dict[str, FloatKind] = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 _BLOCK_KINDS: dict[str, BlockKind] = {"Q8_0": "q8_0", "Q6_K": "q6_k"}
+_TERNARY_BLOCK_KINDS: dict[str, TernaryBlockKind] = {
+    "TQ1_0": "TQ1_0",
+    "TQ2_0": "TQ2_0",
+    "IQ1_BN": "IQ1_BN",
+    "IQ2_BN": "IQ2_BN",
+}
 _TABLES = ("token_embd.weight", "output.weight")
 _ANY = 2**31  # ModelSpec knows the real limits
 
@@ -77,6 +84,15 @@ class GGUFSource:
                 factor,
                 kind=tl,
                 blocks=blocks,
+            )
+        if info.type in _TERNARY_BLOCK_KINDS:
+            return BlockTensor(
+                self.path,
+                name,
+                (rows, cols),
+                lambda: self._file.data(name),
+                factor,
+                kind=_TERNARY_BLOCK_KINDS[info.type],
             )
         kind = _FLOAT_KINDS[info.type]
         return FloatTensor(
@@ -163,7 +179,9 @@ def _supported(type_name: str, name: str, is_ternary: bool) -> bool:
     """Whether a tensor of the model may have this type."""
     if type_name in _BLOCK_KINDS:
         return name in _TABLES
-    return type_name in _FLOAT_KINDS or (is_ternary and type_name in ("I2_S", *PRESETS))
+    if type_name in ("I2_S", *PRESETS) or type_name in _TERNARY_BLOCK_KINDS:
+        return is_ternary
+    return type_name in _FLOAT_KINDS
 
 
 def _scale_name(weight: str) -> str:
