@@ -1,6 +1,7 @@
 # Needs Python 3.10 or later with its headers, and a C compiler; the rest is installed into .venv.
 #
 #   make demo     a story by the bundled model
+#   make install  libbitnet for C and C++ into PREFIX, below DESTDIR; and make uninstall
 #   make test     the tests, of libbitnet too
 #   make lint     ruff and mypy
 #   make parity   the tests that need torch: bitnet beside transformers, and the training pipeline
@@ -10,11 +11,17 @@ PYTHON ?= python3
 VENV := .venv
 PARITY := build/venv-parity
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+PREFIX ?= /usr/local
+DESTDIR ?=
 
-.PHONY: demo test lint parity parity-venv clean
+.PHONY: demo install uninstall test lint parity parity-venv clean
 
 demo: $(VENV)/cli.stamp
 	$(VENV)/bin/bitnet run -p "Once upon a time" -n 80 --temperature 0
+
+install uninstall: $(VENV)/dev.stamp
+	$(VENV)/bin/python install_cffi.py "$(PREFIX)" $(if $(DESTDIR),--destdir "$(DESTDIR)") \
+	    $(if $(filter uninstall,$@),--uninstall)
 
 test: $(VENV)/dev.stamp build/libbitnet.stamp
 	$(VENV)/bin/python -m pytest -rs
