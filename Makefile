@@ -13,15 +13,18 @@ PARITY := build/venv-parity
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 PREFIX ?= /usr/local
 DESTDIR ?=
+INSTALL = $(VENV)/bin/python install_cffi.py "$(PREFIX)" $(if $(DESTDIR),--destdir "$(DESTDIR)")
 
 .PHONY: demo install uninstall test lint parity parity-venv clean
 
 demo: $(VENV)/cli.stamp
 	$(VENV)/bin/bitnet run -p "Once upon a time" -n 80 --temperature 0
 
-install uninstall: $(VENV)/dev.stamp
-	$(VENV)/bin/python install_cffi.py "$(PREFIX)" $(if $(DESTDIR),--destdir "$(DESTDIR)") \
-	    $(if $(filter uninstall,$@),--uninstall)
+install: $(VENV)/dev.stamp
+	$(INSTALL)
+
+uninstall: $(VENV)/dev.stamp
+	$(INSTALL) --uninstall
 
 test: $(VENV)/dev.stamp build/libbitnet.stamp
 	$(VENV)/bin/python -m pytest -rs
