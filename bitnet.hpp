@@ -132,18 +132,15 @@ inline std::string generate(int model, const Request &request)
 
 } // namespace detail
 
-/* Text in the making: ask next() for it piece by piece, or iterate, once. */
+/* Text in the making: ask next() for it piece by piece, or iterate, once. It may outlive its
+ * model. */
 class Stream {
 public:
-    Stream(Stream &&other) noexcept
-        : id_(std::exchange(other.id_, -1)), buffer_(std::move(other.buffer_))
-    {
-    }
+    Stream(Stream &&other) noexcept : id_(std::exchange(other.id_, -1)) {}
 
     Stream &operator=(Stream &&other) noexcept
     {
         std::swap(id_, other.id_);
-        std::swap(buffer_, other.buffer_);
         return *this;
     }
 
@@ -156,13 +153,11 @@ public:
     /* Waits for the next piece, one or more whole characters. Nothing at the end. Throws Error. */
     std::optional<std::string> next()
     {
-        bitnet_ext_token_t token = {};
-        token.size = sizeof token;
-        while (detail::check(
-                   bitnet_ext_stream_next(id_, &token, buffer_.data(), buffer_.size())) == 1)
-            if (token.text_length > 0)
-                return std::string(buffer_.data(), token.text_length);
-        return std::nullopt;
+        char piece[1024];
+        int length = detail::check(bitnet_stream_next_token(id_, piece, sizeof piece));
+        if (length == 0)
+            return std::nullopt;
+        return std::string(piece, static_cast<std::size_t>(length));
     }
 
     class iterator {
@@ -205,20 +200,14 @@ public:
 private:
     friend class Model;
 
-    Stream(int model, const detail::Request &request, const Settings &settings)
+    Stream(int model, const detail::Request &request)
     {
-        /* Text that could begin a stop string is held back, and then given with a token. */
-        std::size_t size = TOKEN_SIZE;
-        for (const std::string &stop : settings.stop)
-            size += stop.size();
-        buffer_.resize(size);
-        id_ = detail::check(bitnet_ext_start_streaming(model, request.get(), nullptr));
+        bitnet_stream_config_t config = BITNET_STREAM_CONFIG_INIT;
+        config.timeout_ms = 0; /* a long prompt may take its time */
+        id_ = detail::check(bitnet_ext_start_streaming(model, request.get(), &config));
     }
 
-    static constexpr std::size_t TOKEN_SIZE = 4096;
-
     int id_ = -1;
-    std::vector<char> buffer_;
 };
 
 /* A loaded model, freed with the object. */
@@ -267,13 +256,13 @@ public:
     /* As generate(), piece by piece. */
     Stream stream(std::string_view prompt, const Settings &settings = {}) const
     {
-        return Stream(id_, detail::Request(prompt, settings), settings);
+        return Stream(id_, detail::Request(prompt, settings));
     }
 
     /* As chat(), piece by piece. */
     Stream stream_chat(const std::vector<Message> &messages, const Settings &settings = {}) const
     {
-        return Stream(id_, detail::Request(messages, settings), settings);
+        return Stream(id_, detail::Request(messages, settings));
     }
 
 private:

@@ -52,7 +52,10 @@ static int start(int model, const struct conversation *talk, uint64_t seed)
     request.messages = talk->messages;
     request.n_messages = talk->count;
     request.config = &config;
-    return bitnet_ext_start_streaming(model, &request, NULL);
+
+    bitnet_stream_config_t stream_config = BITNET_STREAM_CONFIG_INIT;
+    stream_config.timeout_ms = 0; /* a long conversation may take its time */
+    return bitnet_ext_start_streaming(model, &request, &stream_config);
 }
 
 /* Prints the answer and leaves it in `answer` too. */

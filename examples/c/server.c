@@ -93,6 +93,7 @@ static void answer(int client, const char *prompt)
     config.do_sample = 0;
     config.repetition_penalty = 1.0f;
     config.max_new_tokens = 80;
+    stream_config.timeout_ms = 0; /* many prompts at once may take their time */
 
     int stream = bitnet_start_streaming(model, prompt, &config, &stream_config);
     if (stream < 0) {
