@@ -9,7 +9,8 @@ BitNetError
 ├── ModelClosedError            the model was closed
 ├── ModelMemoryError            the machine has not enough memory
 ├── GenerationError             a running generation failed
-│   └── ContextLengthExceededError
+│   ├── ContextLengthExceededError
+│   └── GenerationTimeoutError      the next token did not come in time; it may be asked for again
 ├── CodegenError                compiling or running generated code
 │   ├── UnsupportedTargetError  this CPU lacks what the target needs
 │   ├── CompileError            LLVM refused the code
@@ -74,6 +75,10 @@ class GenerationError(BitNetError):
 
 class ContextLengthExceededError(GenerationError):
     """The prompt, or the prompt and its continuation, do not fit the context."""
+
+
+class GenerationTimeoutError(GenerationError, TimeoutError):
+    """The next token did not come in time. The generation goes on and may be asked again."""
 
 
 class CodegenError(BitNetError):

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "kernels": {*BASE, "codegen", "quant"},
     "program": {*BASE, "quant", "models", "codegen", "kernels"},
     "engine": {*BASE, "program", "kernels"},
+    "generation": {"errors", "engine", "tokenizers"},
     "conversion": {*BASE, "quant", "formats", "models", "codegen", "kernels", "program"},
     "bench": {*BASE, "quant", "models", "codegen", "kernels", "program", "model"},
 }

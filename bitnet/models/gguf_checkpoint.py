@@ -43,12 +43,18 @@ class GGUFSource:
         self.path = path
         self.size_bytes = self._file.size_bytes
         self.name = self._file.metadata.get_str("general.name", default=path.stem) or path.stem
+        self.version = self._file.metadata.get_str("general.version", default="")
         self._architecture = self._file.metadata.get_str("general.architecture")
         self.spec = _read_spec(self._file, self._architecture)
         keys = self._file.metadata
         self._native = NativeTensors(self._file, self.spec) if LAYOUT_KEY in keys else None
         self.layout = None if self._native is None else self._native.layout
         self._check_tensors()
+        self.weight_types = (
+            frozenset(self._file.tensors[name].type for name in self.spec.ternary_shapes())
+            if self._native is None
+            else frozenset([self._native.layout])
+        )
 
     def ternary(self, name: str) -> TernaryTensor:
         if self._native is not None:
