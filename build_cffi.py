@@ -1,7 +1,7 @@
 """Build libbitnet, the C library of bitnet.h: `python build_cffi.py [FOLDER]`.
 
 The library goes to FOLDER, by default `build/` beside this file. It holds the C files of cabi/ and
-what cffi generates to reach bitnet/embed.py, and it starts the Python that built it. Needed: cffi,
+what cffi generates to reach bitnet/embed/, and it starts the Python that built it. Needed: cffi,
 setuptools, a C compiler, and a Python with headers and a shared library. install_cffi.py installs
 it for others to use.
 """
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 CABI = ROOT / "cabi"
-SOURCES = ("api.c", "unsupported.c", "last_error.c", "check.c", "start.c", "platform.c")
+SOURCES = tuple(sorted(path.name for path in CABI.glob("*.c")))
+HEADERS = (ROOT / "bitnet.h", ROOT / "bitnet_ext.h")  # what is exported
 MODULE = "_libbitnet"  # the name under which embedded Python finds the library
 
 
@@ -145,9 +146,10 @@ def compile_library(work: Path, names: LibraryNames) -> Path:
         from cffi import FFI, VerificationError
     except ImportError as error:
         raise BuildError("cffi is missing; run: pip install cffi setuptools") from error
-    header = (ROOT / "bitnet.h").read_text(encoding="utf-8")
+    headers = [header.read_text(encoding="utf-8") for header in HEADERS]
     ffi: FFI = FFI()
-    ffi.cdef(declarations(header))
+    for header in headers:
+        ffi.cdef(declarations(header))
     ffi.cdef(f'extern "Python+C" {{ {declarations((CABI / "host.h").read_text())} }}')
     ffi.cdef(declarations((CABI / "report.h").read_text()))
     ffi.embedding_api("")  # exports come from the C files
@@ -158,7 +160,9 @@ def compile_library(work: Path, names: LibraryNames) -> Path:
         sources=[str(CABI / source) for source in SOURCES],
         include_dirs=[str(work), str(ROOT), str(CABI)],
         define_macros=[("BITNET_BUILDING_LIBRARY", None)],
-        **link_options(work, names.soname, exported_names(header)),
+        **link_options(
+            work, names.soname, [name for header in headers for name in exported_names(header)]
+        ),
     )
     try:
         return Path(ffi.compile(tmpdir=str(work), target=names.link))
@@ -187,7 +191,7 @@ def link_options(work: Path, soname: str, exports: list[str]) -> dict[str, list[
 
 
 def exported_names(header: str) -> list[str]:
-    """The functions that bitnet.h declares."""
+    """The functions that a public header declares."""
     return re.findall(r"^BITNET_API[^(;]*\b(bitnet_\w+)\(", header, re.MULTILINE)
 
 

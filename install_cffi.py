@@ -26,9 +26,10 @@ from collections.abc import Iterable
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+import build_cffi
 from build_cffi import CABI, ROOT, BuildError, build, library_names, project_version
 
-HEADERS = ("bitnet.h", "bitnet_ext.h", "bitnet.hpp")
+HEADERS = (*(path.name for path in build_cffi.HEADERS), "bitnet.hpp")
 PYTHON = "lib/bitnet/python"
 TEMPLATES = {  # of cabi/packaging/, and where they go
     "bitnet.pc": "lib/pkgconfig",

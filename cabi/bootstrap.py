@@ -25,7 +25,7 @@ def directories(library: str, project: str, site_dirs: list[str]) -> list[str]:
     """
     here = os.path.dirname(library)
     nearby = [os.path.join(here, "bitnet", "python"), here, os.path.dirname(here)]
-    holders = [d for d in nearby if os.path.isfile(os.path.join(d, "bitnet", "embed.py"))]
+    holders = [d for d in nearby if os.path.isfile(os.path.join(d, "bitnet", "__init__.py"))]
     roots = [*(holders[:1] if library else []), *([project] if project else [])]
     return list(dict.fromkeys(roots + [os.path.join(r, d) for r in roots for d in site_dirs]))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from bitnet.errors import InvalidArgumentError
-from bitnet.quant import i2s
+from bitnet.quant import i2s, tl1, tl2
 
 I2_S_ID, TL1_ID, TL2_ID = 36, 38, 39
 
@@ -59,9 +59,6 @@ TYPE_IDS: dict[str, int] = {
     "TL2": TL2_ID,
 }
 
-_TL_TRAILER = 32
-_TL2_PAIR_COLUMNS = 256
-
 
 def type_names(number: int) -> list[str]:
     """The names a type number can stand for: none, one, or two for 39."""
@@ -77,11 +74,11 @@ def tensor_bytes(type_name: str, shape: tuple[int, ...]) -> int:
     if type_name == "I2_S":
         return i2s.tensor_bytes(count)
     if type_name == "TL1":
-        if count % 4:
-            raise InvalidArgumentError(f"a TL1 tensor needs a multiple of 4 weights, not {count}")
-        return count // 4 + _TL_TRAILER
+        return tl1.tensor_bytes(count)
     if type_name == "TL2":
-        return _tl2_bytes(shape)
+        if len(shape) != 2:
+            raise InvalidArgumentError(f"a TL2 tensor is a matrix, not of shape {shape}")
+        return tl2.tensor_bytes((shape[0], shape[1]))
     if type_name not in BLOCK_TYPES:
         raise InvalidArgumentError(f"tensor type {type_name!r} is not known")
     _, elements, size = BLOCK_TYPES[type_name]
@@ -90,14 +87,3 @@ def tensor_bytes(type_name: str, shape: tuple[int, ...]) -> int:
             f"a {type_name} tensor needs rows of a multiple of {elements} elements, not {shape[-1]}"
         )
     return count // elements * size
-
-
-def _tl2_bytes(shape: tuple[int, ...]) -> int:
-    if len(shape) != 2 or shape[1] < _TL2_PAIR_COLUMNS:
-        raise InvalidArgumentError(
-            f"a TL2 tensor is a matrix of at least {_TL2_PAIR_COLUMNS} columns, not {shape}"
-        )
-    rows, cols = shape
-    triples = (cols - _TL2_PAIR_COLUMNS) * rows // 3 * 5 // 8
-    pairs = _TL2_PAIR_COLUMNS * rows // 2 * 4 // 8
-    return (triples + pairs + 31) // 32 * 32 + _TL_TRAILER
