@@ -57,6 +57,6 @@ $(PARITY)/torch.stamp: pyproject.toml training/requirements.txt | $(PARITY)/bin/
 	$(PARITY)/bin/python $(PIP_INSTALL) -r training/requirements.txt -e '.[dev]'
 	touch $@
 
-build/libbitnet.stamp: build_cffi.py bitnet.h pyproject.toml $(wildcard cabi/*) $(VENV)/dev.stamp
+build/libbitnet.stamp: build_cffi.py bitnet.h bitnet_ext.h pyproject.toml $(wildcard cabi/*) $(VENV)/dev.stamp
 	$(VENV)/bin/python build_cffi.py
 	touch $@

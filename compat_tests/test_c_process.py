@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import build_cffi
 from compat_tests.programs import Compile, Run
 
 
@@ -74,7 +75,7 @@ def test_package_near_the_library_comes_first(
     (tmp_path / "bitnet" / "embed.py").write_text("raise ImportError('half an installation')")
     folder = tmp_path / place
     folder.mkdir(exist_ok=True)
-    shutil.copy2(library, folder)
+    shutil.copy2(library, folder / build_cffi.library_names().soname)
     variable = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
     done = subprocess.run(
         [program("broken")], env={variable: str(folder)}, capture_output=True, text=True
