@@ -219,7 +219,8 @@ def test_info_is_what_the_file_says(bn: Library, model: int, story_model: Path) 
     assert info.memory_usage > 0
     assert info.is_gpu_loaded == 0
     assert info.quantization_type in (0, 1, 2)
-    for text in (info.name, info.version, info.architecture):
+    assert info.version is not None  # which a file need not give
+    for text in (info.name, info.architecture):
         assert text.decode()
 
 

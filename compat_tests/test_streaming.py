@@ -177,7 +177,8 @@ def test_callback_may_call_the_library(bn: Library, model: int) -> None:
         answers.append(bn.bitnet_model_is_loaded(model))
         return 0
 
-    stream = bn.stream(model, PROMPT, b.greedy(2), b.stream_config(callback=b.Callback(ask)))
+    how = b.stream_config(callback=b.Callback(ask))  # which keeps the callback alive
+    stream = bn.stream(model, PROMPT, b.greedy(2), how)
     assert len(bn.pieces(stream)) == len(answers)
     assert set(answers) == {1}
     assert bn.bitnet_stop_streaming(stream) == 0
