@@ -18,7 +18,9 @@ from bitnet.models.tensors import (
     FloatKind,
     TernaryTensor,
 )
-from bitnet.models.ternary_tensors import FloatTensor, I2STensor
+from bitnet.models.ternary_tensors import FloatTensor, I2STensor, TLTensor
+from bitnet.models.tl_blocks import BlockSizes
+from bitnet.quant.tl_config import PRESETS, Blocks, TLName
 from bitnet.tokenizers.gguf_vocabulary import tokenizer_from_gguf
 from bitnet.tokenizers.tokenizer import Tokenizer
 
@@ -55,6 +57,7 @@ class GGUFSource:
             if self._native is None
             else frozenset([self._native.layout])
         )
+        self._blocks = self._find_blocks()
 
     def ternary(self, name: str) -> TernaryTensor:
         if self._native is not None:
@@ -64,6 +67,17 @@ class GGUFSource:
         factor = self._factor(name)
         if info.type == "I2_S":
             return I2STensor(self.path, name, (rows, cols), lambda: self._file.data(name), factor)
+        if name in self._blocks:
+            tl, blocks = self._blocks[name]
+            return TLTensor(
+                self.path,
+                name,
+                (rows, cols),
+                lambda: self._file.data(name),
+                factor,
+                kind=tl,
+                blocks=blocks,
+            )
         kind = _FLOAT_KINDS[info.type]
         return FloatTensor(
             self.path, name, (rows, cols), lambda: self._floats(info), factor, kind=kind
@@ -98,6 +112,16 @@ class GGUFSource:
         if info is None:
             return 1.0
         return float(self.dense(info.name).float32().reshape(()))
+
+    def _find_blocks(self) -> dict[str, tuple[TLName, Blocks]]:
+        """The block sizes of all TL1 and TL2 tensors."""
+        sizes, found = BlockSizes(self.path, self._file.metadata), {}
+        for name, (rows, columns) in self.spec.ternary_shapes().items():
+            info = self._file.tensors.get(name)
+            for tl in PRESETS:
+                if info is not None and info.type == tl:
+                    found[name] = (tl, sizes.find(name, tl, (rows, columns)))
+        return found
 
     def _check_tensors(self) -> None:
         ternary, dense = self.spec.ternary_shapes(), self.spec.dense_shapes()
@@ -139,7 +163,7 @@ def _supported(type_name: str, name: str, is_ternary: bool) -> bool:
     """Whether a tensor of the model may have this type."""
     if type_name in _BLOCK_KINDS:
         return name in _TABLES
-    return type_name in _FLOAT_KINDS or (type_name == "I2_S" and is_ternary)
+    return type_name in _FLOAT_KINDS or (is_ternary and type_name in ("I2_S", *PRESETS))
 
 
 def _scale_name(weight: str) -> str:
