@@ -287,7 +287,7 @@ class Model:
         Text gets the model's begin-of-text token in front if it uses one; ids are taken as they
         are. Raises InvalidArgumentError, ContextLengthExceededError, GenerationError.
         """
-        return self._complete(self._prompt_ids(prompt), options)
+        return self.start(prompt, **options).result()
 
     def generate_batch(
         self, prompts: Sequence[str | Sequence[int]], **options: Unpack[Options]
@@ -309,23 +309,27 @@ class Model:
 
     def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Generation:
         """Like `generate`, but gives the text piece by piece, in whole characters."""
-        return self.start(self._prompt_ids(prompt), **options)
+        return self.start(prompt, **options)
 
     def chat(self, messages: Messages, **options: Unpack[Options]) -> Completion:
         """The model's answer to a conversation: mappings with `role` and `content`.
 
         Raises InvalidArgumentError when the model has no chat template.
         """
-        return self._complete(self.tokenizer.encode_chat(messages), options)
+        return self.stream_chat(messages, **options).result()
 
     def stream_chat(self, messages: Messages, **options: Unpack[Options]) -> Generation:
         """Like `chat`, but gives the answer piece by piece, in whole characters."""
         return self.start(self.tokenizer.encode_chat(messages), **options)
 
     def start(
-        self, prompt: Sequence[int], *, max_ahead: int | None = None, **options: Unpack[Options]
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_ahead: int | None = None,
+        **options: Unpack[Options],
     ) -> Generation:
-        """Begin a generation after the given token ids; iterate over it for its text.
+        """Begin a generation after `prompt`, as for `generate`; iterate over it for its text.
 
         max_ahead: new tokens that may wait to be read before the generation pauses, at least 1.
         While others run it goes on by itself; None lets it run to its end.
@@ -333,7 +337,8 @@ class Model:
         if max_ahead is not None and max_ahead < 1:
             raise InvalidArgumentError(f"max_ahead must be at least 1, not {max_ahead}")
         params = SamplingParams(**options)
-        return Generation(self._engine, self.tokenizer, prompt, params, max_ahead)
+        ids = self._prompt_ids(prompt)
+        return Generation(self._engine, self.tokenizer, ids, params, max_ahead)
 
     def close(self) -> None:
         """Free the model's memory and threads; using it afterwards raises ModelClosedError."""
@@ -351,9 +356,6 @@ class Model:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _complete(self, prompt: Sequence[int], options: Options) -> Completion:
-        return self.start(prompt, **options).result()
 
     def _try_start(
         self, prompt: str | Sequence[int], params: SamplingParams
