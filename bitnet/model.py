@@ -91,7 +91,8 @@ def load(
         with "stored". None is the file's own Q6_K or Q8_0, "certified" for large tables of
         floats, else "stored".
     numa: pin each thread to a core of its own, spread over all memory nodes, and keep packed
-        weights near the threads that read them; a native file is copied for that.
+        weights near the threads that read them; a native file is copied for that. Tables that are
+        used as they are in the file stay there, and caches are near whoever writes to them.
     max_requests: how many generations are computed together, 1 to 128; None is as many as fit.
     memory: counts what the model takes, among others perhaps; beyond its limit the model is
         refused before anything is allocated, and so is a generation that needs more later.

@@ -60,7 +60,7 @@ def test_half_an_installation_near_the_library(
     (tmp_path / "bitnet" / "embed.py").write_text("raise ImportError('half an installation')")
     folder = tmp_path / place
     folder.mkdir(exist_ok=True)
-    shutil.copy2(library, folder / library.name)
+    shutil.copy2(library, folder / build_cffi.library_names().soname)
     done = run_elsewhere(program("broken"), folder / library.name)
     assert (done.returncode, done.stderr) == (0, "")
     assert "half an installation; looked in" in done.stdout

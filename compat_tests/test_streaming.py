@@ -70,7 +70,10 @@ def test_pieces_are_whole_characters(bn: Library, wide: int) -> None:
     assert bn.bitnet_stop_streaming(stream) == 0
 
 
-@pytest.mark.parametrize("settings", [{"yield_interval": 3}, {"buffer_size": 1}, {"buffer_size": 2, "enable_backpressure": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"yield_interval": 3}, {"buffer_size": 1}, {"buffer_size": 2, "enable_backpressure": 0}],
+)
 def test_stream_settings_do_not_change_the_text(
     bn: Library, model: int, settings: dict[str, int]
 ) -> None:
@@ -177,7 +180,7 @@ def test_callback_may_call_the_library(bn: Library, model: int) -> None:
         answers.append(bn.bitnet_model_is_loaded(model))
         return 0
 
-    how = b.stream_config(callback=b.Callback(ask))  # keeps the callback alive
+    how = b.stream_config(callback=b.Callback(ask))  # which keeps the callback alive
     stream = bn.stream(model, PROMPT, b.greedy(2), how)
     assert len(bn.pieces(stream)) == len(answers)
     assert set(answers) == {1}

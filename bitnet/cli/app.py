@@ -13,8 +13,11 @@ from bitnet.cli.bench import bench
 from bitnet.cli.chat import chat
 from bitnet.cli.convert import convert
 from bitnet.cli.doctor import doctor
+from bitnet.cli.inspect import inspect
 from bitnet.cli.outcome import exit_codes
+from bitnet.cli.repair import repair
 from bitnet.cli.run import run
+from bitnet.cli.verify import verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, chat, convert, bench, doctor):
+for command in (run, chat, convert, inspect, verify, repair, bench, doctor):
     app.command()(exit_codes()(command))
 
 
