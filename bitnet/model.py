@@ -83,6 +83,8 @@ def load(
     layout: LayoutName | None = None,
     head: HeadKind | None = None,
     numa: bool = False,
+    tokenizer: str | os.PathLike[str] | None = None,
+    chat_template: str | os.PathLike[str] = "auto",
     progress: Progress | None = None,
 ) -> Model:
     """Load and compile a model.
@@ -102,6 +104,12 @@ def load(
         floats, else "stored".
     numa: pin each thread to a core of its own, spread over all memory nodes, and keep packed
         weights near the threads that read them; a native file is copied for that.
+    tokenizer: a tokenizer.json, a tokenizer.model (of SentencePiece or Llama 3), a GGUF file, or
+        a folder with one of the first two. None is that in the model's files, or else a
+        tokenizer.json beside them or in the folder above.
+    chat_template: "auto" is the one in the model's or the tokenizer's files. Else the name of one
+        of several in there, or one of "raw", "instruct", "bitnet", "llama3-chat", "chatml",
+        "falcon3", "gemma", or a file of Jinja source.
     progress: called with the share of the weights that is loaded, 0 to 1.
 
     Raises ModelNotFoundError, InvalidModelError and UnsupportedModelError for the files,
@@ -109,7 +117,8 @@ def load(
     does not tell its nodes, InvalidArgumentError for the rest.
     """
     chosen = find_target(target)
-    checkpoint = open_checkpoint(bundled_model_path() if path is None else path)
+    path = bundled_model_path() if path is None else path
+    checkpoint = open_checkpoint(path, tokenizer, chat_template)
     try:
         return Model(
             checkpoint, chosen.name, threads, context, kv, layout, head, progress, numa=numa
@@ -225,11 +234,11 @@ class Model:
 
         Raises InvalidArgumentError when the model has no chat template.
         """
-        return self._complete(self.tokenizer.encode_chat(messages), options)
+        return self._complete(self.tokenizer.encode_chat(messages), self._in_chat(options))
 
     def stream_chat(self, messages: Messages, **options: Unpack[Options]) -> Generation:
         """Like `chat`, but gives the answer piece by piece, in whole characters."""
-        return self.start(self.tokenizer.encode_chat(messages), **options)
+        return self.start(self.tokenizer.encode_chat(messages), **self._in_chat(options))
 
     def start(self, prompt: Sequence[int], **options: Unpack[Options]) -> Generation:
         """Begin a generation after the given token ids; iterate over it for its text."""
@@ -255,6 +264,9 @@ class Model:
         generation = self.start(prompt, **options)
         text = "".join(generation)
         return generation.completion(text)
+
+    def _in_chat(self, options: Options) -> Options:
+        return {**options, "stop": [*options.get("stop", ()), *self.tokenizer.chat_stop]}
 
     def _prompt_ids(self, prompt: str | Sequence[int]) -> Sequence[int]:
         if not isinstance(prompt, str):

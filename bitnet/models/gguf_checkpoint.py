@@ -19,7 +19,7 @@ from bitnet.models.tensors import (
     TernaryTensor,
 )
 from bitnet.models.ternary_tensors import FloatTensor, I2STensor
-from bitnet.tokenizers.gguf_vocabulary import tokenizer_from_gguf
+from bitnet.tokenizers.gguf_vocabulary import MODEL_KEY, tokenizer_from_gguf
 from bitnet.tokenizers.tokenizer import Tokenizer
 
 # general.architecture -> ModelSpec.architecture, activation, sub-norms, rope pairing
@@ -73,7 +73,9 @@ class GGUFSource:
     def packed(self, name: str) -> npt.NDArray[Any] | None:
         return None if self._native is None else self._native.packed(name)
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer | None:
+        if MODEL_KEY not in self._file.metadata:
+            return None
         return tokenizer_from_gguf(self.path, self._file.metadata, self._architecture)
 
     def release(self) -> None:

@@ -16,9 +16,9 @@ from tokenizers import Tokenizer as Encoder
 from tokenizers.processors import TemplateProcessing
 
 from bitnet.formats.gguf_metadata import Metadata
+from bitnet.models.tokenizer_files import open_tokenizer
 from bitnet.tokenizers import Tokenizer
 from bitnet.tokenizers.gguf_vocabulary import tokenizer_from_gguf
-from bitnet.tokenizers.huggingface_files import tokenizer_from_folder
 
 CORPUS = [
     "Once upon a time there was a little turtle, and it didn't like the rain.",
@@ -115,7 +115,7 @@ def byte_level(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         folder,
         metadata,
         Encoder.from_file(str(folder / "tokenizer.json")),
-        tokenizer_from_folder(folder, "llama"),
+        open_tokenizer(folder, "llama"),
         from_metadata(metadata),
     )
 
@@ -179,7 +179,7 @@ def spm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         folder,
         metadata,
         oracle,
-        tokenizer_from_folder(folder, "bitnet"),
+        open_tokenizer(folder, "bitnet"),
         from_metadata(metadata),
     )
 
