@@ -136,7 +136,7 @@ class Checkpoint:
         tokenizer = self._source.tokenizer() or nearby_tokenizer(self.path, architecture)
         if tokenizer is None:
             raise UnsupportedModelError(
-                self.path, "holds no tokenizer, and there is no tokenizer.json near it"
+                self.path, "holds no tokenizer, and there is none near it (tokenizer.json)"
             )
         return tokenizer
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer as Encoder
 
@@ -23,14 +23,12 @@ from bitnet.tokenizers.sentencepiece_model import parse_sentencepiece_model
 from bitnet.tokenizers.special import END_TOKENS, own_templates
 from bitnet.tokenizers.spelling import WORD_START, Spelling
 from bitnet.tokenizers.tiktoken_ranks import is_rank_file, llama3_encoder
-from bitnet.tokenizers.tokenizer import Tokenizer, Vocabulary
+from bitnet.tokenizers.tokenizer import FAILS, Tokenizer, Vocabulary, guarded
 
 MAX_TOKENIZER_BYTES = 2**28
 MAX_CONFIG_BYTES = 2**24
 MAX_TEMPLATES = 64
 MAX_BLANK = 64
-
-_T = TypeVar("_T")
 
 
 def find_tokenizer(folder: Path) -> Path | None:
@@ -113,11 +111,11 @@ def _read_sentencepiece(path: Path, data: bytes) -> _Encoding:
 
 
 def _read_json(path: Path, data: bytes) -> _Encoding:
-    encoder = _guarded(path, lambda: Encoder.from_buffer(data))
+    encoder = guarded(path, "is not a tokenizer", lambda: Encoder.from_buffer(data))
     encoder.no_truncation()
     encoder.no_padding()
     spelling, adds_space = _spelling(path, encoder)
-    bos_id, eos_id = _guarded(path, lambda: _ends_of_texts(encoder))
+    bos_id, eos_id = guarded(path, FAILS, lambda: _ends_of_texts(encoder))
     return _Encoding(
         encoder, spelling, adds_space, bos_id, bos_id is not None, eos_id, eos_id is not None
     )
@@ -136,16 +134,6 @@ def _ends_of_texts(encoder: Encoder) -> tuple[int | None, int | None]:
     first = whole[0] if before == 1 else None
     last = whole[-1] if extra - before == 1 else None
     return first, last
-
-
-def _guarded(path: Path, call: Callable[[], _T]) -> _T:
-    """Turn whatever the tokenizers library raises on a hostile file into an InvalidModelError."""
-    try:
-        return call()
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:  # its panics do not derive from Exception
-        raise InvalidModelError(path, f"is not a tokenizer: {error}") from error
 
 
 def _spelling(path: Path, encoder: Encoder) -> tuple[Spelling, bool]:

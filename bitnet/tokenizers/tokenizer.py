@@ -9,19 +9,26 @@ from __future__ import annotations
 import codecs
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import tokenizers
 
-from bitnet.errors import InvalidArgumentError
+from bitnet.errors import InvalidArgumentError, InvalidModelError
 from bitnet.tokenizers.spelling import WORD_START, Spelling, byte_of_token, bytes_of_letters
 from bitnet.tokenizers.templates import Template, choose_template
 
 if TYPE_CHECKING:
     from bitnet.tokenizers.chat_template import ChatTemplate
+
+FAILS = "the tokenizer fails"
+
+# Patterns try again at each character of a run of blanks; the library gives up at ten million.
+MAX_TEXT_CHARS = 1 << 23
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +131,9 @@ class Tokenizer:
         """Return the ids of `text`, after `bos_id` if `add_bos`, before `eos_id` if `add_eos`.
 
         With `parse_special` the spelling of a control token in the text means that token; without,
-        it is ordinary text. Raises InvalidArgumentError if `text` cannot be encoded in UTF-8 or
-        the model lacks the token that is to be added.
+        it is ordinary text. Raises InvalidArgumentError if `text` is too long or cannot be encoded
+        in UTF-8, or the model lacks the token that is to be added; InvalidModelError if the
+        patterns of a tokenizer.json take too long.
         """
         start: list[int] = []
         if add_bos:
@@ -137,13 +145,20 @@ class Tokenizer:
             if self.eos_id is None:
                 raise InvalidArgumentError("add_eos: the model has no end-of-text token")
             end.append(self.eos_id)
+        if len(text) > MAX_TEXT_CHARS:
+            raise InvalidArgumentError(f"a text of {len(text)} characters exceeds {MAX_TEXT_CHARS}")
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InvalidArgumentError(f"the text is not valid Unicode: {error}") from error
         with self._encoder_lock:  # the switch is a property of the encoder, not of the call
             self._encoder.encode_special_tokens = not parse_special
-            return start + self._encoder.encode(text, add_special_tokens=False).ids + end
+            ids = guarded(
+                self.path,
+                FAILS,
+                lambda: self._encoder.encode(text, add_special_tokens=False).ids,
+            )
+        return start + ids + end
 
     def encode_chat(
         self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
@@ -157,6 +172,9 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD.
+
+        As in the libraries, one stands for each such byte of a SentencePiece model, and for each
+        cut-off character of byte-level BPE.
 
         Control tokens are left out, or spelled out if not `skip_special`. Raises
         InvalidArgumentError for a negative id.
@@ -240,13 +258,35 @@ class Tokenizer:
         return "" if id is None else self._encoder.id_to_token(id) or ""
 
 
+def guarded(path: str | os.PathLike[str], rule: str, call: Callable[[], _T]) -> _T:
+    """Turn whatever the tokenizers library raises on a hostile file into an InvalidModelError."""
+    try:
+        return call()
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # its panics do not derive from Exception
+        raise InvalidModelError(path, f"{rule}: {error}") from error
+
+
+def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
+    """A U+FFFD for each byte that is not UTF-8, as SentencePiece has it."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\N{REPLACEMENT CHARACTER}" * (error.end - error.start), error.end
+
+
+_EACH_BYTE = "bitnet.replace-each-byte"
+codecs.register_error(_EACH_BYTE, _replace_each_byte)
+
+
 class StreamDecoder:
     """Turns tokens into text as they come; only whole characters come out."""
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        errors = "replace" if tokenizer.spelling == "byte-level" else _EACH_BYTE
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors)
         self.at_start = True
         """Whether no text has come yet, so that the space a tokenizer adds is still to come."""
 

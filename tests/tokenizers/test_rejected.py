@@ -152,6 +152,19 @@ def test_a_decoder_of_an_unknown_kind(byte_level: Any, tmp_path: Path) -> None:
             open_tokenizer(tmp_path, "llama")
 
 
+def test_a_pattern_that_takes_too_long(byte_level: Any, tmp_path: Path) -> None:
+    tokenizer = json.loads((byte_level.folder / "tokenizer.json").read_text())
+    pattern = {"Regex": "(?:a|aa)*[bx]c"}
+    split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    tokenizer["pre_tokenizer"] = split
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    opened = open_tokenizer(tmp_path, "llama")
+    assert opened.encode("ab") == [byte_level.library.token_to_id(letter) for letter in "ab"]
+    with pytest.raises(InvalidModelError, match=r"the tokenizer fails: .*limit") as caught:
+        opened.encode("a" * 60 + "b c")
+    assert caught.value.path == str(tmp_path / "tokenizer.json")
+
+
 def test_ids_come_from_any_of_the_files(byte_level: Any, tmp_path: Path) -> None:
     shutil.copy(byte_level.folder / "tokenizer.json", tmp_path)
     (tmp_path / "config.json").write_text('{"bos_token_id": 400, "eos_token_id": 5}')
