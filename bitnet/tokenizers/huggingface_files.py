@@ -75,11 +75,11 @@ class _Encoding(NamedTuple):
 
     encoder: Encoder
     spelling: Spelling
-    adds_space: bool
     bos_id: int | None
-    adds_bos: bool
     eos_id: int | None
-    adds_eos: bool
+    adds_space: bool = False
+    adds_bos: bool = False
+    adds_eos: bool = False
 
 
 def _read_encoding(path: Path) -> _Encoding:
@@ -87,7 +87,7 @@ def _read_encoding(path: Path) -> _Encoding:
     if is_rank_file(data):
         encoder = llama3_encoder(path, data)
         bos_id, eos_id = map(encoder.token_to_id, ("<|begin_of_text|>", "<|end_of_text|>"))
-        return _Encoding(encoder, "byte-level", False, bos_id, True, eos_id, False)
+        return _Encoding(encoder, "byte-level", bos_id, eos_id, adds_bos=True)
     # A SentencePiece model starts with a line feed: the number of its first field.
     if data[:1] == b"\n" and data[:MAX_BLANK].lstrip(b" \t\r\n")[:1] != b"{":
         return _read_sentencepiece(path, data)
@@ -106,7 +106,7 @@ def _read_sentencepiece(path: Path, data: bytes) -> _Encoding:
     add_tokens(encoder, pieces, special_ids, spaces_spelled=not adds_space)
     bos_id, eos_id = model.bos_id, model.eos_id
     return _Encoding(
-        encoder, "sentencepiece", adds_space, bos_id, bos_id is not None, eos_id, False
+        encoder, "sentencepiece", bos_id, eos_id, adds_space, adds_bos=bos_id is not None
     )
 
 
@@ -117,7 +117,13 @@ def _read_json(path: Path, data: bytes) -> _Encoding:
     spelling, adds_space = _spelling(path, encoder)
     bos_id, eos_id = guarded(path, FAILS, lambda: _ends_of_texts(encoder))
     return _Encoding(
-        encoder, spelling, adds_space, bos_id, bos_id is not None, eos_id, eos_id is not None
+        encoder,
+        spelling,
+        bos_id,
+        eos_id,
+        adds_space,
+        adds_bos=bos_id is not None,
+        adds_eos=eos_id is not None,
     )
 
 
