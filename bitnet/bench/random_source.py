@@ -21,6 +21,7 @@ from bitnet.models import Checkpoint, ModelSpec
 from bitnet.models.tensors import DenseTensor
 from bitnet.models.ternary_tensors import I2STensor
 from bitnet.quant import i2s
+from bitnet.quant.ternary import pack_trailer
 
 _BITS = 16  # of the random numbers that choose from the tables
 _AT_ONCE = 1 << 18  # chosen at a time, so that they stay in the CPU's cache
@@ -33,6 +34,8 @@ class RandomSource:
     """
 
     layout = None
+    version = ""
+    weight_types = frozenset({"I2_S"})
 
     def __init__(self, name: str, spec: ModelSpec, seed: int = 0) -> None:
         self.path = Path(name)
@@ -51,7 +54,7 @@ class RandomSource:
         rows, cols = shape = self.spec.ternary_shapes()[name]
         start = time.perf_counter()
         codes = self._choices(name, rows * cols // 8, self._code_pairs).view(np.uint8)
-        trailer = np.frombuffer(i2s.pack_trailer(cols**-0.5), np.uint8)
+        trailer = np.frombuffer(pack_trailer(cols**-0.5), np.uint8)
         data = np.concatenate([codes, trailer])
         self.seconds += time.perf_counter() - start
         return I2STensor(self.path, name, shape, lambda: data)

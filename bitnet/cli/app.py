@@ -13,9 +13,12 @@ from bitnet.cli.bench import bench
 from bitnet.cli.chat import chat
 from bitnet.cli.convert import convert
 from bitnet.cli.doctor import doctor
+from bitnet.cli.inspect import inspect
 from bitnet.cli.outcome import exit_codes
+from bitnet.cli.repair import repair
 from bitnet.cli.run import run
 from bitnet.cli.tokenize import tokenize
+from bitnet.cli.verify import verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, chat, tokenize, convert, bench, doctor):
+for command in (run, chat, tokenize, convert, inspect, verify, repair, bench, doctor):
     app.command()(exit_codes()(command))
 
 

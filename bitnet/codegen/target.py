@@ -104,6 +104,18 @@ class Target:
         """
         raise NotImplementedError(f"{self.name} has no byte look-up")
 
+    @property
+    def has_lookup16(self) -> bool:
+        """Whether `lookup16` is there."""
+        return False
+
+    def lookup16(self, k: Function, tables: Value, index: Value) -> Value:
+        """tables[i // 16 * 16 + index[i]] for each byte i.
+
+        tables: i8x64, four of 16 bytes; index: i8x64 of 0..15, or 128..255, which give 0.
+        """
+        raise NotImplementedError(f"{self.name} has no look-up in tables of 16 bytes")
+
     def dot4_u8(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
         """`dot4` for all values 0..255 of `a`."""
         return self.dot4(k, acc, a, b)

@@ -106,6 +106,19 @@ class X86(ScalarX86):
             return in_128(*parts)
         return (index < 0).select(in_128(*parts[2:]), in_128(*parts[:2]))
 
+    @property
+    def has_lookup16(self) -> bool:
+        return True
+
+    def lookup16(self, k: Function, tables: Value, index: Value) -> Value:
+        if self.name == "avx512":
+            return k.intrinsic("llvm.x86.avx512.pshuf.b.512", index.type, tables, index)
+
+        def in_256(tables: Value, index: Value) -> Value:
+            return k.intrinsic("llvm.x86.avx2.pshuf.b", index.type, tables, index)
+
+        return _in_halves(in_256, tables, index)
+
     def dot4_u8(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
         if {"avx512vnni", "avxvnni"} & {*self.features}:
             return self.dot4(k, acc, a, b)

@@ -8,7 +8,7 @@ of 32 holding columns j, 32+j, 64+j and 96+j from the high bits down.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,7 @@ LayoutName = Literal["b3", "2bit", "i2_s"]
 I2_S_BLOCK = 128  # columns in 32 bytes
 
 i32x16 = t.vec(t.i32, 16)
+i16x32 = t.vec(t.i16, 32)
 i8x64 = t.vec(t.i8, 64)
 
 
@@ -106,13 +107,32 @@ class Base3(TiledLayout):
     name: TiledName = "b3"
 
     def fields(self, k: Function, packed: Value, n_shifts: int) -> list[Field]:
-        if not k.target.has_lookup:
-            return [Field(codes, 0) for codes in self._digits(packed)]
-        four = k.target.lookup(k, _FOUR_TRITS, packed)
-        fifth = k.target.lookup(k, _FIFTH_TRIT, packed.bitcast(i32x16).lshr(1).bitcast(i8x64))
-        return [*two_bit_fields(four, n_shifts), Field(fifth, 0)]
+        if k.target.has_lookup:
+            four = k.target.lookup(k, _FOUR_TRITS, packed)
+            fifth = k.target.lookup(k, _FIFTH_TRIT, packed.bitcast(i32x16).lshr(1).bitcast(i8x64))
+            return [*two_bit_fields(four, n_shifts), Field(fifth, 0)]
+        digits = self._looked_up if k.target.has_lookup16 else self._compared
+        return [Field(codes, 0) for codes in digits(k, packed)]
 
-    def _digits(self, packed: Value) -> list[Value]:
+    def _looked_up(self, k: Function, packed: Value) -> list[Value]:
+        """All five codes, by dividing by 9 and looking up remainder and quotient."""
+        rest = packed
+        for n in (1, 2):  # what would be negative is large
+            without = packed - packed.constant(n * B3_WEIGHTS[4])
+            rest = rest.below(without).select(rest, without)
+        # 0, 82 and 164, whose low four bits differ; the top bit must not be set.
+        fifth = _lookup16(k, lambda i: i // 2 % 3, (packed - rest) & 127)
+        words = rest.bitcast(i16x32)
+        even, odd = _div_9(words & 255), _div_9(words)
+        quotient = (even | odd & 0xFF00).bitcast(i8x64)
+        remainder = rest - _lookup16(k, lambda i: 9 * i, quotient)
+        return [
+            *(_lookup16(k, digit, remainder) for digit in (lambda i: i % 3, lambda i: i // 3 % 3)),
+            *(_lookup16(k, digit, quotient) for digit in (lambda i: i % 3, lambda i: i // 3 % 3)),
+            fifth,
+        ]
+
+    def _compared(self, k: Function, packed: Value) -> list[Value]:
         """All five codes by comparing and subtracting."""
         digits = []
         rest = packed
@@ -159,6 +179,19 @@ class InPlace(Layout):
         Behind the last rows of a tensor that is its trailer.
         """
         return TILE * n // 4 + I2_S_BLOCK // 4
+
+
+def _lookup16(k: Function, function: Callable[[int], int], index: Value) -> Value:
+    """function(i) for each i of `index` i8x64, all 0..15."""
+    return k.target.lookup16(k, k.bytes([function(i) & 255 for i in range(16)] * 4), index)
+
+
+def _div_9(words: Value) -> Value:
+    """i16x32: each unsigned number up to 80 * 256 divided by 9.
+
+    Of a byte above another one, the quotient is in the upper byte.
+    """
+    return (words.zext(t.i32) * (2**16 // 9 + 1)).lshr(16).trunc(t.i16)
 
 
 def two_bit_fields(packed: Value, n_shifts: int) -> list[Field]:

@@ -33,6 +33,8 @@ class Source(Protocol):
 
     path: Path
     name: str
+    version: str
+    weight_types: frozenset[str]
     spec: ModelSpec
     size_bytes: int
 
@@ -71,6 +73,19 @@ class Checkpoint:
     def name(self) -> str:
         """What the files call the model, or else the file or folder name."""
         return self._source.name
+
+    @property
+    def version(self) -> str:
+        """The version that the files give the model, or ""."""
+        return self._source.version
+
+    @property
+    def weight_types(self) -> frozenset[str]:
+        """The types of the tensors that hold the ternary weights, by their names in the format.
+
+        Of a native file it is the layout.
+        """
+        return self._source.weight_types
 
     @property
     def spec(self) -> ModelSpec:

@@ -46,6 +46,7 @@ class HuggingFaceSource:
     """An open folder; see `bitnet.models.checkpoint.Source`."""
 
     layout = None
+    version = ""
 
     def __init__(self, folder: Path) -> None:
         config = ModelConfig(folder)
@@ -64,6 +65,10 @@ class HuggingFaceSource:
         for name, dense_shape in self.spec.dense_shapes().items():
             self._check_dense(self._modules[name], dense_shape)
         self._check_others()
+        self.weight_types = frozenset(
+            self._files.tensors[f"{self._modules[name]}.weight"].dtype
+            for name in self.spec.ternary_shapes()
+        )
 
     def ternary(self, name: str) -> TernaryTensor:
         module = self._modules[name]

@@ -7,19 +7,15 @@ from the high bits down. After the n/4 bytes come the scale and 28 bytes to igno
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bitnet.errors import InvalidArgumentError
-from bitnet.quant.ternary import check_codes
+from bitnet.quant.ternary import TRAILER_BYTES, check_codes, pack_trailer, read_trailer
 
 BLOCK = 128
 BLOCK_BYTES = 32
-TRAILER_BYTES = 32
 _LANES = 32
-_MAX_SCALE = float(np.finfo(np.float32).max)
 _SHIFTS = (6, 4, 2, 0)
 
 
@@ -50,12 +46,6 @@ def pack_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return packed.reshape(-1)
 
 
-def pack_trailer(scale: float) -> bytes:
-    """The 32 bytes that follow the codes: the scale, then zeros."""
-    _check_scale(scale)
-    return struct.pack("<f28x", scale)
-
-
 def pack(codes: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     """A whole tensor, rows*cols/4 + 32 bytes, from codes (rows, cols) and its scale."""
     trailer = np.frombuffer(pack_trailer(scale), np.uint8)
@@ -68,9 +58,7 @@ def read_scale(data: NDArray[np.uint8], count: int) -> float:
     Raises InvalidArgumentError unless it is finite and not negative.
     """
     _check_size(data, count)
-    scale = float(data[count // 4 : count // 4 + 4].view("<f4")[0])
-    _check_scale(scale)
-    return scale
+    return read_trailer(data)
 
 
 def unpack_rows(
@@ -100,16 +88,20 @@ def unpack_rows(
     return codes.reshape(-1)[skip : skip + last - first].reshape(stop - start, cols)
 
 
+def from_arm64(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bytes of codes as an ARM build of bitnet.cpp packs them, in our order.
+
+    There, byte j of 16 holds codes j, 16+j, 32+j and 48+j of 64, from the high bits down. `packed`
+    is whole blocks of 128 codes, without the scale. Raises InvalidArgumentError for a code 3.
+    """
+    blocks = packed.reshape(-1, 2, 1, _LANES // 2)
+    shifts = np.array(_SHIFTS, np.uint8)[:, None]
+    return pack_codes((blocks >> shifts & np.uint8(3)).reshape(-1, BLOCK))
+
+
 def _check_size(data: NDArray[np.uint8], count: int) -> None:
     if data.dtype != np.uint8 or data.ndim != 1 or data.size != tensor_bytes(count):
         raise InvalidArgumentError(
             f"an I2_S tensor of {count} weights is a flat array of {tensor_bytes(count)} bytes, "
             f"not {data.dtype} of shape {data.shape}"
-        )
-
-
-def _check_scale(scale: float) -> None:
-    if not 0.0 <= scale <= _MAX_SCALE:
-        raise InvalidArgumentError(
-            f"an I2_S scale must be a float32 that is finite and not negative, not {scale}"
         )

@@ -1,4 +1,4 @@
-"""Ternary codes: quantising latent weights, and the packing of Hugging Face checkpoints.
+"""Ternary codes: quantising latent weights, scales, the packing of Hugging Face checkpoints.
 
 A code is w + 1 for w in {-1, 0, +1}; codes are uint8 arrays (rows = outputs, cols = inputs) and
 the weight they stand for is scale * (code - 1). All functions raise InvalidArgumentError; whoever
@@ -7,6 +7,7 @@ knows the file turns that into an error that names it.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from bitnet.errors import InvalidArgumentError
 
 MEAN_FLOOR = np.float32(1e-5)
+TRAILER_BYTES = 32
+_MAX_SCALE = float(np.finfo(np.float32).max)
 
 
 def check_codes(codes: NDArray[np.uint8]) -> None:
@@ -23,6 +26,29 @@ def check_codes(codes: NDArray[np.uint8]) -> None:
         raise InvalidArgumentError(f"ternary codes must be uint8, not {codes.dtype}")
     if codes.size and codes.max() > 2:
         raise InvalidArgumentError(f"ternary codes must be 0, 1 or 2, not {codes.max()}")
+
+
+def pack_trailer(scale: float) -> bytes:
+    """The 32 bytes that end a tensor in bitnet.cpp's types: the scale, then zeros."""
+    _check_scale(scale)
+    return struct.pack("<f28x", scale)
+
+
+def read_trailer(data: NDArray[np.uint8]) -> float:
+    """The scale in the trailer of a tensor's data.
+
+    Raises InvalidArgumentError unless it is finite and not negative.
+    """
+    scale = float(data[-TRAILER_BYTES:][:4].view("<f4")[0])
+    _check_scale(scale)
+    return scale
+
+
+def _check_scale(scale: float) -> None:
+    if not 0.0 <= scale <= _MAX_SCALE:
+        raise InvalidArgumentError(
+            f"a scale must be a float32 that is finite and not negative, not {scale}"
+        )
 
 
 def absmean_multiplier(parts: Iterable[NDArray[np.float32]]) -> np.float32:

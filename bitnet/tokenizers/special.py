@@ -15,10 +15,15 @@ END_TOKENS = frozenset(
 _PLACEHOLDER = "BITNETAssistant"
 
 
+def chat_template_for(architecture: str, template: str | None) -> str | None:
+    """Return the template to use for a model whose files carry `template`."""
+    missing = template is None or _PLACEHOLDER in template
+    if missing and architecture in ("bitnet-b1.58", "bitnet-25"):
+        return TEMPLATES["bitnet"].source
+    return template
+
+
 def own_templates(architecture: str, templates: dict[str, str]) -> dict[str, str]:
     """Return the templates, by name, of a model whose files carry `templates`."""
-    default = templates.get("default")
-    missing = default is None or _PLACEHOLDER in default
-    if missing and architecture in ("bitnet-b1.58", "bitnet-25"):
-        return {**templates, "default": TEMPLATES["bitnet"].source}
-    return templates
+    default = chat_template_for(architecture, templates.get("default"))
+    return templates if default is None else {**templates, "default": default}

@@ -106,6 +106,29 @@ def test_dot4_u8_takes_all_bytes(target: Target, seed: int, extreme: bool) -> No
     assert_same_bits(acc, expected.astype(np.int32))
 
 
+@cache
+def lookup_kernel(target: Target) -> Native:
+    def body(k: Function, tables: Buffer, index: Buffer) -> None:
+        index.store(0, k.target.lookup16(k, tables.load(0, 64), index.load(0, 64)))
+
+    return kernel(target, True, {"tables": (t.i8, 64), "index": (t.i8, 64)}, body)
+
+
+@given(seeds)
+@few
+def test_lookup16_takes_16_bytes_from_each_of_four_tables(target: Target, seed: int) -> None:
+    if not target.has_lookup16:
+        pytest.skip(f"{target.name} has no look-up in tables of 16 bytes")
+    rng = np.random.default_rng(seed)
+    tables = rng.integers(0, 256, (4, 16), np.uint8)
+    index = rng.integers(0, 16, (4, 16), np.uint8)
+    outside = rng.random((4, 16)) < 0.2
+    expected = np.where(outside, 0, np.take_along_axis(tables, index, 1)).reshape(-1)
+    found = (index | outside * np.uint8(128)).reshape(-1)
+    lookup_kernel(target)(tables.reshape(-1), found)
+    assert_same_bits(found, expected.astype(np.uint8))
+
+
 def test_a_prefetch_changes_nothing(target: Target) -> None:
     def body(k: Function, out: Buffer) -> None:
         for index in (0, 10**6, -(10**6)):
