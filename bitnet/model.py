@@ -24,6 +24,7 @@ from bitnet.models import open_checkpoint
 from bitnet.program import Plan, Program
 from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
+from bitnet.program.ternary_weights import cuts_of
 from bitnet.program.tuning import tune
 from bitnet.program.weights import Progress, Weights
 from bitnet.program.workers import Workers, team_size
@@ -148,6 +149,7 @@ def compile_model(
         tuning.layout,
         choose_head(head, table, spec),
         blocking=tuning.blocking,
+        cuts=cuts_of(spec, checkpoint.ternary),
     )
     program = Program(plan, chosen, profiled=profiled)
     return program, Weights(program, checkpoint, context, workers, progress)
