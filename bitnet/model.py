@@ -23,6 +23,7 @@ from bitnet.program.footprint import model_bytes
 from bitnet.program.memory import MemoryBudget
 from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
+from bitnet.program.ternary_weights import cuts_of
 from bitnet.program.tuning import tune
 from bitnet.program.weights import Progress, Weights
 from bitnet.program.workers import Workers, team_size
@@ -163,6 +164,7 @@ def compile_model(
         tuning.layout,
         choose_head(head, table, spec),
         blocking=tuning.blocking,
+        cuts=cuts_of(spec, checkpoint.ternary),
     )
     if memory is not None:
         n_bytes = model_bytes(plan, context, min(STEP_TOKENS, context))
