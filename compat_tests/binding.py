@@ -125,9 +125,7 @@ def config(**changes: Any) -> Config:
 
 def inference_config(**changes: Any) -> InferenceConfig:
     """BITNET_INFERENCE_CONFIG_INIT, with changes."""
-    return _changed(
-        InferenceConfig(2048, 512, 1.0, 50, 0.9, 1.1, 0, 0, 0, 1, 0, 0, 64), changes
-    )
+    return _changed(InferenceConfig(2048, 512, 1.0, 50, 0.9, 1.1, 0, 0, 0, 1, 0, 0, 64), changes)
 
 
 def greedy(max_new_tokens: int, **changes: Any) -> InferenceConfig:

@@ -124,9 +124,7 @@ def test_huge_max_len_is_not_believed_to_be_allocated(bn: Library, model: int) -
 def test_prompts_are_of_any_characters(bn: Library, model: int) -> None:
     for prompt in ("", "\n", "été 世界 🙂", "\x01\x7f", "a" * 300):
         output = ctypes.create_string_buffer(256)
-        code = bn.bitnet_inference_with_config(
-            model, prompt.encode(), b.greedy(2), output, 256
-        )
+        code = bn.bitnet_inference_with_config(model, prompt.encode(), b.greedy(2), output, 256)
         if prompt:
             assert code >= 0, bn.last_error()
         else:  # some tokenizers make no token of it
@@ -168,9 +166,7 @@ def test_prompt_longer_than_the_context_is_an_error(bn: Library, model: int) -> 
     assert bn.bitnet_model_get_info(model, info) == 0
     output = ctypes.create_string_buffer(b"kept")
     prompt = b"dog cat " * info.context_length
-    code = bn.bitnet_inference_with_config(
-        model, prompt, b.greedy(1, max_length=2**31), output, 5
-    )
+    code = bn.bitnet_inference_with_config(model, prompt, b.greedy(1, max_length=2**31), output, 5)
     assert bn.refused(code, b.CONTEXT_LENGTH_EXCEEDED)
     assert output.value == b"kept"
 

@@ -219,9 +219,9 @@ def test_info_is_what_the_file_says(bn: Library, model: int, story_model: Path) 
     assert info.memory_usage > 0
     assert info.is_gpu_loaded == 0
     assert info.quantization_type in (0, 1, 2)
-    assert info.version is not None  # which a file need not give
-    for text in (info.name, info.architecture):
-        assert text.decode()
+    assert info.name.decode() != ""
+    assert info.architecture.decode() != ""
+    info.version.decode()  # a file may give none
 
 
 def test_strings_of_info_live_as_long_as_the_model(bn: Library, model: int) -> None:

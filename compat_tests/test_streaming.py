@@ -70,7 +70,10 @@ def test_pieces_are_whole_characters(bn: Library, wide: int) -> None:
     assert bn.bitnet_stop_streaming(stream) == 0
 
 
-@pytest.mark.parametrize("settings", [{"yield_interval": 3}, {"buffer_size": 1}, {"buffer_size": 2, "enable_backpressure": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"yield_interval": 3}, {"buffer_size": 1}, {"buffer_size": 2, "enable_backpressure": 0}],
+)
 def test_stream_settings_do_not_change_the_text(
     bn: Library, model: int, settings: dict[str, int]
 ) -> None:

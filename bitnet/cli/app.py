@@ -13,8 +13,12 @@ from bitnet.cli.bench import bench
 from bitnet.cli.chat import chat
 from bitnet.cli.convert import convert
 from bitnet.cli.doctor import doctor
+from bitnet.cli.inspect import inspect
 from bitnet.cli.outcome import exit_codes
+from bitnet.cli.repair import repair
 from bitnet.cli.run import run
+from bitnet.cli.tokenize import tokenize
+from bitnet.cli.verify import verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, chat, convert, bench, doctor):
+for command in (run, chat, tokenize, convert, inspect, verify, repair, bench, doctor):
     app.command()(exit_codes()(command))
 
 
@@ -43,7 +47,9 @@ def root(
     ] = False,
 ) -> None:
     """Run ternary language models, compiled for this CPU."""
-    # Models know more characters than some terminals, and the tokenizer tells what is no text.
-    for stream, errors in ((sys.stdout, "replace"), (sys.stdin, "surrogateescape")):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=errors)
+    # Models know more characters than some terminals, the tokenizer tells what is no text, and line
+    # ends are a part of the text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape", newline="")

@@ -1,21 +1,8 @@
 /* The greatest memory use does not grow while a model runs on and errors go by. Arguments: a
  * model, how many inferences, how many bytes may be added. */
-#include <sys/resource.h>
-
-#include "check.h"
+#include "peak.h"
 
 static const bitnet_inference_config_t greedy = {64, 4, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1};
-
-static long long peak_bytes(void)
-{
-    struct rusage usage;
-    CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
-#if defined(__APPLE__)
-    return usage.ru_maxrss;
-#else
-    return usage.ru_maxrss * 1024LL;
-#endif
-}
 
 static void run(int model, int rounds)
 {
