@@ -18,6 +18,7 @@ from bitnet.embed.settings import load_settings, quantization_type
 from bitnet.embed.streams import StreamSettings
 from bitnet.embed.table import Table, unknown_id
 from bitnet.engine import Timings
+from bitnet.program.topology import available_cores
 from tests.tiny_model import CONTEXT, HIDDEN, TEXT
 
 DEFAULTS = {  # BITNET_CONFIG_INIT
@@ -33,6 +34,7 @@ DEFAULTS = {  # BITNET_CONFIG_INIT
     "batch_size": 1,
     "memory_limit": 0,
 }
+CORES = available_cores()
 GREEDY: Any = {"max_new_tokens": 10, "temperature": 0}
 PIECES = StreamSettings(None, None, tokens_per_piece=1, max_ahead=64, timeout=None)
 
@@ -84,7 +86,7 @@ def test_settings_that_are_given_are_passed_on(host: Host, tiny_model: Path) -> 
         host.load(str(tiny_model), given)
     given.memory_limit, given.batch_size = 10**9, 4000
     model = host.models.get(host.load(str(tiny_model), given)).model
-    assert (model.threads, model.context) == (3, 40)
+    assert (model.threads, model.context) == (min(3, CORES), 40)
     assert load_settings(str(tiny_model), given).max_requests == 128
 
 
@@ -257,11 +259,11 @@ def test_a_stream_that_cannot_start_lets_its_model_go(host: Host, tiny_model: Pa
 
 
 def test_threads_are_set_for_models_without_their_own(host: Host, tiny_model: Path) -> None:
-    own = host.models.get(host.load(str(tiny_model), config(num_threads=2))).model
+    own = host.models.get(host.load(str(tiny_model), config(num_threads=1))).model
     before = host.models.get(host.load(str(tiny_model), None)).model
-    host.set_threads(3)
+    host.set_threads(1000)
     after = host.models.get(host.load(str(tiny_model), None)).model
-    assert (own.threads, before.threads, after.threads) == (2, 3, 3)
+    assert (own.threads, before.threads, after.threads) == (1, CORES, CORES)
 
 
 def test_metrics_of_a_batch_are_those_of_the_whole() -> None:
