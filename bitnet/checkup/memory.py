@@ -11,7 +11,7 @@ from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.layouts import LayoutName
 from bitnet.models import Checkpoint
 from bitnet.models.native import INT8_HEAD
-from bitnet.models.tensors import FLOAT_DTYPES, is_float
+from bitnet.models.tensors import FLOAT_DTYPES, StoredRows, is_float
 from bitnet.program import Plan
 from bitnet.program.head import head_bytes
 from bitnet.program.plan import choose_head
@@ -55,7 +55,10 @@ def memory_needs(checkpoint: Checkpoint) -> list[Memory]:
 
 def _all_i2_s(checkpoint: Checkpoint) -> bool:
     stored = (checkpoint.ternary(name).stored() for name in checkpoint.spec.ternary_shapes())
-    return all(len(runs) == 1 and runs[0].kind == "i2_s" for runs in stored)
+    return all(
+        len(runs) == 1 and isinstance(runs[0], StoredRows) and runs[0].kind == "i2_s"
+        for runs in stored
+    )
 
 
 def _needs(checkpoint: Checkpoint, layout: LayoutName) -> Memory:
