@@ -28,7 +28,11 @@ U64S = st.sampled_from([0, 1, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
 FLOATS = st.floats(width=32)
 TEXTS = st.none() | st.binary(max_size=40) | st.text(max_size=20).map(str.encode)
 SIZES = st.integers(0, 64)
-FIELDS: dict[type[Any], Any] = {ctypes.c_float: FLOATS, ctypes.c_uint64: U64S, ctypes.c_uint32: U32S}
+FIELDS: dict[type[Any], Any] = {
+    ctypes.c_float: FLOATS,
+    ctypes.c_uint64: U64S,
+    ctypes.c_uint32: U32S,
+}
 
 
 @st.composite
@@ -229,9 +233,7 @@ def test_libfuzzer_finds_nothing(library: Path, tiny_model: Path, tmp_path: Path
     source = ROOT / "compat_tests" / "fuzz" / "harness.c"
     fuzzer = tmp_path / "harness"
     command = ["clang", "-g", "-O1", "-fsanitize=fuzzer", f"-I{ROOT}", source, "-o", fuzzer]
-    built = subprocess.run(
-        [*command, *link_options(library)], capture_output=True, text=True
-    )
+    built = subprocess.run([*command, *link_options(library)], capture_output=True, text=True)
     if "libclang_rt.fuzzer" in built.stderr:
         pytest.skip("clang has no libFuzzer")
     assert built.returncode == 0, built.stderr

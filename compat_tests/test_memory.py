@@ -11,7 +11,7 @@ import pytest
 
 from compat_tests.programs import LONG, OURS, ROOT, Compile, Run, needs
 
-CYCLES = 200 if LONG else 3
+CYCLES = 200 if LONG else 2
 INFERENCES = 2000 if LONG else 300
 GROWTH = 1 << 20
 SUPPRESSIONS = ROOT / "compat_tests" / "valgrind.supp"
