@@ -23,6 +23,7 @@ from bitnet.program.footprint import model_bytes
 from bitnet.program.memory import MemoryBudget
 from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
+from bitnet.program.ternary_weights import cuts_of
 from bitnet.program.tuning import tune
 from bitnet.program.weights import Progress, Weights
 from bitnet.program.workers import Workers, team_size
@@ -71,6 +72,8 @@ def load(
     layout: LayoutName | None = None,
     head: HeadKind | None = None,
     numa: bool = False,
+    tokenizer: str | os.PathLike[str] | None = None,
+    chat_template: str | os.PathLike[str] = "auto",
     max_requests: int | None = None,
     memory: MemoryBudget | None = None,
     progress: Progress | None = None,
@@ -93,6 +96,12 @@ def load(
     numa: pin each thread to a core of its own, spread over all memory nodes, and keep packed
         weights near the threads that read them; a native file is copied for that. Tables that are
         used as they are in the file stay there, and caches are near whoever writes to them.
+    tokenizer: a tokenizer.json, a tokenizer.model (of SentencePiece or Llama 3), a GGUF file, or
+        a folder with one of the first two. None is that in the model's files, or else a
+        tokenizer.json beside them or in the folder above.
+    chat_template: "auto" is the one in the model's or the tokenizer's files. Else the name of one
+        of several in there, or one of "raw", "instruct", "bitnet", "llama3-chat", "chatml",
+        "falcon3", "gemma", or a file of Jinja source.
     max_requests: how many generations are computed together, 1 to 128; None is as many as fit.
     memory: counts what the model takes, among others perhaps; beyond its limit the model is
         refused before anything is allocated, and so is a generation that needs more later.
@@ -103,7 +112,8 @@ def load(
     does not tell its nodes, ModelMemoryError, InvalidArgumentError for the rest.
     """
     chosen = find_target(target)
-    checkpoint = open_checkpoint(bundled_model_path() if path is None else path)
+    path = bundled_model_path() if path is None else path
+    checkpoint = open_checkpoint(path, tokenizer, chat_template)
     try:
         return Model(
             checkpoint,
@@ -154,6 +164,7 @@ def compile_model(
         tuning.layout,
         choose_head(head, table, spec),
         blocking=tuning.blocking,
+        cuts=cuts_of(spec, checkpoint.ternary),
     )
     if memory is not None:
         n_bytes = model_bytes(plan, context, min(STEP_TOKENS, context))
@@ -320,7 +331,7 @@ class Model:
 
     def stream_chat(self, messages: Messages, **options: Unpack[Options]) -> Generation:
         """Like `chat`, but gives the answer piece by piece, in whole characters."""
-        return self.start(self.tokenizer.encode_chat(messages), **options)
+        return self.start(self.tokenizer.encode_chat(messages), **self._in_chat(options))
 
     def start(
         self,
@@ -364,6 +375,9 @@ class Model:
             return Generation(self._engine, self.tokenizer, self._prompt_ids(prompt), params)
         except BitNetError as error:
             return error
+
+    def _in_chat(self, options: Options) -> Options:
+        return {**options, "stop": [*options.get("stop", ()), *self.tokenizer.chat_stop]}
 
     def _prompt_ids(self, prompt: str | Sequence[int]) -> Sequence[int]:
         if not isinstance(prompt, str):

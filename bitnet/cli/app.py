@@ -17,6 +17,7 @@ from bitnet.cli.inspect import inspect
 from bitnet.cli.outcome import exit_codes
 from bitnet.cli.repair import repair
 from bitnet.cli.run import run
+from bitnet.cli.tokenize import tokenize
 from bitnet.cli.verify import verify
 
 app = typer.Typer(
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, chat, convert, inspect, verify, repair, bench, doctor):
+for command in (run, chat, tokenize, convert, inspect, verify, repair, bench, doctor):
     app.command()(exit_codes()(command))
 
 
@@ -46,7 +47,9 @@ def root(
     ] = False,
 ) -> None:
     """Run ternary language models, compiled for this CPU."""
-    # Models know more characters than some terminals, and the tokenizer tells what is no text.
-    for stream, errors in ((sys.stdout, "replace"), (sys.stdin, "surrogateescape")):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=errors)
+    # Models know more characters than some terminals, the tokenizer tells what is no text, and line
+    # ends are a part of the text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape", newline="")

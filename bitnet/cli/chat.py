@@ -25,6 +25,8 @@ Ctrl-C   stop an answer"""
 
 def chat(
     model: options.ModelPath = None,
+    tokenizer: options.TokenizerPath = None,
+    chat_template: options.ChatTemplate = "auto",
     system: Annotated[
         str | None,
         typer.Option(help="Instructions that come before the conversation.", show_default=False),
@@ -51,7 +53,16 @@ def chat(
         top_p=top_p,
         seed=seed,
     )
-    with options.load_model(model, threads, target, layout, head, numa=numa) as loaded:
+    with options.load_model(
+        model,
+        threads,
+        target,
+        layout,
+        head,
+        numa=numa,
+        tokenizer=tokenizer,
+        chat_template=chat_template,
+    ) as loaded:
         conversation = Conversation(loaded, system, sampling)
         if sys.stdin.isatty():
             typer.echo("/help shows the commands.", err=True)
@@ -110,9 +121,12 @@ class Conversation:
 
     def __init__(self, model: Model, system: str | None, sampling: Options) -> None:
         if model.tokenizer.chat_template is None:
-            raise InvalidArgumentError(f"{model.path} has no chat template; use `bitnet run`")
+            raise InvalidArgumentError(
+                f"{model.path} has no chat template; choose one with --chat-template, "
+                "or use `bitnet run`"
+            )
         self._model = model
-        self._sampling = sampling
+        self._sampling: Options = {**sampling, "stop": model.tokenizer.chat_stop}
         self._system = [] if system is None else [{"role": "system", "content": system}]
         self._turns: list[dict[str, str]] = []
 

@@ -13,6 +13,7 @@ from bitnet import SamplingParams
 from bitnet.cli.progress import progress
 from bitnet.kernels.layouts import LayoutName
 from bitnet.program.plan import HeadKind
+from bitnet.tokenizers.templates import TEMPLATES
 
 DEFAULTS = SamplingParams()
 
@@ -69,6 +70,23 @@ Head = Annotated[
         show_default=False,
     ),
 ]
+TokenizerPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokenizer",
+        help="tokenizer.json, tokenizer.model, a folder with one, or a GGUF file; without it, what "
+        "the model's files hold, or a tokenizer.json beside or above them.",
+        show_default=False,
+    ),
+]
+ChatTemplate = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE",
+        help=f"How a conversation becomes text: {', '.join(TEMPLATES)}, a name in the model's "
+        "files, or a file; auto is the model's own.",
+    ),
+]
 Numa = Annotated[
     bool,
     typer.Option(
@@ -85,10 +103,20 @@ def load_model(
     head: HeadKind | None,
     *,
     numa: bool,
+    tokenizer: Path | None,
+    chat_template: str = "auto",
 ) -> bitnet.Model:
     """`bitnet.load` that shows its progress where somebody watches stderr."""
     load = partial(
-        bitnet.load, path, threads=threads, target=target, layout=layout, head=head, numa=numa
+        bitnet.load,
+        path,
+        threads=threads,
+        target=target,
+        layout=layout,
+        head=head,
+        numa=numa,
+        tokenizer=tokenizer,
+        chat_template=chat_template,
     )
     with progress("loading") as show:
         return load(progress=show)

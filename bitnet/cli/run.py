@@ -24,6 +24,7 @@ def run(
         ),
     ] = None,
     model: options.ModelPath = None,
+    tokenizer: options.TokenizerPath = None,
     max_new_tokens: options.MaxNewTokens = DEFAULTS.max_new_tokens,
     temperature: options.Temperature = DEFAULTS.temperature,
     top_k: options.TopK = DEFAULTS.top_k,
@@ -42,7 +43,9 @@ def run(
     if prompt is None:
         prompt = read_prompt()
     start = time.perf_counter()
-    with options.load_model(model, threads, target, layout, head, numa=numa) as loaded:
+    with options.load_model(
+        model, threads, target, layout, head, numa=numa, tokenizer=tokenizer
+    ) as loaded:
         load_s = time.perf_counter() - start
         generation = loaded.start(
             loaded.tokenizer.encode(prompt, add_bos=loaded.tokenizer.add_bos),
@@ -62,7 +65,7 @@ def read_prompt() -> str:
     """The prompt from a pipe or file on stdin, without the line break that ends it."""
     if sys.stdin is None or sys.stdin.isatty():
         raise typer.BadParameter("give one with -p, or on standard input", param_hint="prompt")
-    return sys.stdin.read().removesuffix("\n")
+    return sys.stdin.read().removesuffix("\n").removesuffix("\r")
 
 
 def write(text: str) -> None:

@@ -22,7 +22,7 @@ from bitnet.models.tensors import (
 from bitnet.models.ternary_tensors import FloatTensor, I2STensor, TLTensor
 from bitnet.models.tl_blocks import BlockSizes
 from bitnet.quant.tl_config import PRESETS, Blocks, TLName
-from bitnet.tokenizers.gguf_vocabulary import tokenizer_from_gguf
+from bitnet.tokenizers.gguf_vocabulary import MODEL_KEY, tokenizer_from_gguf
 from bitnet.tokenizers.tokenizer import Tokenizer
 
 # general.architecture -> ModelSpec.architecture, activation, sub-norms, rope pairing
@@ -109,7 +109,9 @@ class GGUFSource:
     def packed(self, name: str) -> npt.NDArray[Any] | None:
         return None if self._native is None else self._native.packed(name)
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer | None:
+        if MODEL_KEY not in self._file.metadata:
+            return None
         return tokenizer_from_gguf(self.path, self._file.metadata, self._architecture)
 
     def release(self) -> None:

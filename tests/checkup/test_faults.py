@@ -13,7 +13,7 @@ from bitnet.formats.gguf import GGUFFile
 from bitnet.formats.gguf_types import TYPE_IDS
 from bitnet.formats.gguf_writer import TensorData, write_gguf
 from bitnet.quant import i2s
-from bitnet.tokenizers.special import BITNET_CHAT_TEMPLATE
+from bitnet.tokenizers.templates import TEMPLATES
 from tests.checkup.conftest import TOKENIZER, rewrite
 from tests.models.conftest import make_tiny, write_tiny_gguf
 
@@ -38,12 +38,12 @@ def test_sound_files_have_none(path: Path) -> None:
         (
             {"tokenizer.chat_template": None},
             "template",
-            {"tokenizer.chat_template": BITNET_CHAT_TEMPLATE},
+            {"tokenizer.chat_template": TEMPLATES["bitnet"].source},
         ),
         (
             {"tokenizer.chat_template": PLACEHOLDER},
             "template",
-            {"tokenizer.chat_template": BITNET_CHAT_TEMPLATE},
+            {"tokenizer.chat_template": TEMPLATES["bitnet"].source},
         ),
         ({HEADS: 8}, "head-count", {HEADS: 4}),
         ({f"{HEADS}_kv": None}, "head-count", {f"{HEADS}_kv": 2}),
