@@ -211,7 +211,7 @@ def build_config(installed: bool) -> str:
     stdlib = Path(sysconfig.get_path("stdlib")).relative_to(home)
     bootstrap = (CABI / "bootstrap.py").read_text(encoding="utf-8")
     project, site_dirs = ("", []) if installed else (str(ROOT), site_folders())
-    bootstrap += f"\nprepare(LIBRARY, {project!r}, {site_dirs!r})\n"
+    bootstrap += f"\nprepare(LIBRARY, {project!r}, {site_dirs!r}, {project_version()!r})\n"
     values = {
         "VERSION": project_version(),
         "HOME": str(home),

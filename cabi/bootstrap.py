@@ -35,7 +35,16 @@ def import_modules() -> None:
         importlib.import_module(name)
 
 
-def prepare(library: str, project: str, site_dirs: list[str]) -> None:
+def require_version(version: str) -> None:
+    """The package must be the library's: a host that runs Python may have another installed."""
+    package = sys.modules["bitnet"]
+    if package.__version__ != version:
+        raise ImportError(
+            f"{package.__file__} is version {package.__version__}, the library {version}"
+        )
+
+
+def prepare(library: str, project: str, site_dirs: list[str], version: str) -> None:
     """Import what libbitnet needs, from where this process looks anyway if that is possible."""
     try:
         import_modules()
@@ -46,3 +55,4 @@ def prepare(library: str, project: str, site_dirs: list[str]) -> None:
             import_modules()
         except ImportError as error:
             raise ImportError(f"{error}; looked in {', '.join(sys.path)}") from error
+    require_version(version)

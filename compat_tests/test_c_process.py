@@ -1,10 +1,11 @@
-"""libbitnet in plain C processes that have no environment variables at all."""
+"""Our library in plain C processes that have no environment variables at all."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from compat_tests.programs import OURS, Run
+from tests.tiny_model import CONTEXT, TEXT
 
 pytestmark = OURS
 
@@ -29,3 +30,11 @@ def test_variables_meant_for_python_are_ignored(run_c: Run, tmp_path: Path) -> N
     misleading = {"PYTHONHOME": "/nowhere", "PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": "x"}
     (tmp_path / "numpy.py").write_text("raise SystemExit('imported through PYTHONPATH')")
     run_c("lifecycle", no_model, environment=misleading)
+
+
+def test_texts_limits_and_ids(run_c: Run, tiny_model: Path) -> None:
+    run_c("inference", tiny_model, TEXT, CONTEXT)
+
+
+def test_one_model_used_and_freed_by_many_threads(run_c: Run, tiny_model: Path) -> None:
+    run_c("concurrent", tiny_model, TEXT)

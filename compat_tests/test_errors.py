@@ -6,39 +6,46 @@ import ctypes
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from compat_tests import binding as b
 from compat_tests.binding import Library
 
-CALLS_THAT_SUCCEED: dict[str, Callable[[Library, int, int, str], int]] = {
-    "init": lambda bn, model, stream, path: bn.bitnet_init(),
-    "cleanup": lambda bn, model, stream, path: bn.bitnet_cleanup(),
-    "is_loaded": lambda bn, model, stream, path: bn.bitnet_model_is_loaded(model),
-    "is_not_loaded": lambda bn, model, stream, path: bn.bitnet_model_is_loaded(b.NO_ID),
-    "get_info": lambda bn, model, stream, path: bn.bitnet_model_get_info(model, b.ModelInfo()),
-    "progress": lambda bn, model, stream, path: bn.bitnet_get_model_loading_progress(model),
-    "backend": lambda bn, model, stream, path: bn.bitnet_switch_model_backend(model, 1),
-    "threads": lambda bn, model, stream, path: bn.bitnet_set_num_threads(1),
-    "no_gpu": lambda bn, model, stream, path: bn.bitnet_set_gpu_enabled(0),
-    "metrics": lambda bn, model, stream, path: bn.bitnet_get_performance_metrics(
-        model, b.Metrics()
+
+class Loaded(NamedTuple):
+    """What calls that succeed are made with."""
+
+    model: int
+    stream: int
+    path: bytes
+
+
+CALLS_THAT_SUCCEED: dict[str, Callable[[Library, Loaded], int]] = {
+    "init": lambda bn, _: bn.bitnet_init(),
+    "cleanup": lambda bn, _: bn.bitnet_cleanup(),
+    "is_loaded": lambda bn, on: bn.bitnet_model_is_loaded(on.model),
+    "is_not_loaded": lambda bn, _: bn.bitnet_model_is_loaded(b.NO_ID),
+    "get_info": lambda bn, on: bn.bitnet_model_get_info(on.model, b.ModelInfo()),
+    "progress": lambda bn, on: bn.bitnet_get_model_loading_progress(on.model),
+    "backend": lambda bn, on: bn.bitnet_switch_model_backend(on.model, 1),
+    "threads": lambda bn, _: bn.bitnet_set_num_threads(1),
+    "no_gpu": lambda bn, _: bn.bitnet_set_gpu_enabled(0),
+    "metrics": lambda bn, on: bn.bitnet_get_performance_metrics(on.model, b.Metrics()),
+    "reset": lambda bn, on: bn.bitnet_reset_performance_metrics(on.model),
+    "limit": lambda bn, _: bn.bitnet_set_memory_limit(0),
+    "collect": lambda bn, _: bn.bitnet_garbage_collect(),
+    "inference": lambda bn, on: bn.bitnet_inference_with_config(
+        on.model, b"Once", b.greedy(1), ctypes.create_string_buffer(64), 64
     ),
-    "reset": lambda bn, model, stream, path: bn.bitnet_reset_performance_metrics(model),
-    "limit": lambda bn, model, stream, path: bn.bitnet_set_memory_limit(0),
-    "collect": lambda bn, model, stream, path: bn.bitnet_garbage_collect(),
-    "inference": lambda bn, model, stream, path: bn.bitnet_inference_with_config(
-        model, b"Once", b.greedy(1), ctypes.create_string_buffer(64), 64
+    "batch": lambda bn, on: bn.batch(on.model, ["Once"], b.greedy(1))[0],
+    "start": lambda bn, on: bn.bitnet_stop_streaming(bn.stream(on.model, "Once", b.greedy(1))),
+    "next_token": lambda bn, on: bn.bitnet_stream_next_token(
+        on.stream, ctypes.create_string_buffer(64), 64
     ),
-    "batch": lambda bn, model, stream, path: bn.batch(model, ["Once"], b.greedy(1))[0],
-    "next_token": lambda bn, model, stream, path: bn.bitnet_stream_next_token(
-        stream, ctypes.create_string_buffer(64), 64
-    ),
-    "stop": lambda bn, model, stream, path: bn.bitnet_stop_streaming(stream),
-    "load_and_free": lambda bn, model, stream, path: bn.bitnet_model_free(
-        bn.bitnet_model_load(path)
-    ),
+    "stop": lambda bn, on: bn.bitnet_stop_streaming(on.stream),
+    "load_and_free": lambda bn, on: bn.bitnet_model_free(bn.bitnet_model_load(on.path)),
 }
 
 CALLS_THAT_FAIL: dict[str, Callable[[Library], int]] = {
@@ -75,7 +82,7 @@ def test_success_clears_it(bn: Library, model: int, story_model: Path, call: str
     stream = bn.stream(model, "Once", b.greedy(1))
     threads = bn.bitnet_get_num_threads()
     assert bn.bitnet_model_load(None) == b.INVALID_ARGUMENT
-    result = CALLS_THAT_SUCCEED[call](bn, model, stream, str(story_model).encode())
+    result = CALLS_THAT_SUCCEED[call](bn, Loaded(model, stream, str(story_model).encode()))
     assert (result >= 0, bn.last_error()) == (True, None)
     bn.bitnet_stop_streaming(stream)
     if call == "threads":
@@ -103,7 +110,7 @@ def test_clearing_leaves_none(bn: Library) -> None:
     assert bn.last_error() is None
 
 
-def test_text_lives_until_the_next_question_of_this_thread(bn: Library, model: int) -> None:
+def test_text_lives_until_the_next_question_of_this_thread(bn: Library) -> None:
     assert bn.bitnet_model_load(None) == b.INVALID_ARGUMENT
     address = bn.bitnet_get_last_error()
     assert bn.bitnet_model_free(b.NO_ID) == b.INVALID_MODEL_ID

@@ -18,8 +18,10 @@ import pytest
 
 import bitnet
 from compat_tests.installed import moved_prefix
-from compat_tests.programs import CC, CXX, PROGRAMS, ROOT, WARNINGS
+from compat_tests.programs import CC, CXX, OURS, PROGRAMS, ROOT, WARNINGS
 from tests.tiny_model import TEXT, WORDS, write_tiny_model
+
+pytestmark = OURS
 
 SOURCES = ROOT / "examples" / "c"
 EXAMPLES = ("hello", "chat", "batch", "server", "hello_cpp")

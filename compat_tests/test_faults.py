@@ -16,11 +16,14 @@ from compat_tests.programs import LONG, OURS, Compile, Run
 pytestmark = OURS
 
 
-def run_elsewhere(program: Path, library: Path) -> subprocess.CompletedProcess[str]:
-    """With this copy of the library instead of the one it was linked with."""
+SONAME = build_cffi.library_names().soname
+
+
+def run_elsewhere(program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """With the library in this folder instead of the one it was linked with."""
     variable = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
     return subprocess.run(
-        [program], env={variable: str(library.parent)}, capture_output=True, text=True, timeout=60
+        [program], env={variable: str(folder)}, capture_output=True, text=True, timeout=60
     )
 
 
@@ -60,26 +63,29 @@ def test_half_an_installation_near_the_library(
     (tmp_path / "bitnet" / "embed.py").write_text("raise ImportError('half an installation')")
     folder = tmp_path / place
     folder.mkdir(exist_ok=True)
-    shutil.copy2(library, folder / build_cffi.library_names().soname)
-    done = run_elsewhere(program("broken"), folder / library.name)
+    shutil.copy2(library, folder / SONAME)
+    done = run_elsewhere(program("broken"), folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert "half an installation; looked in" in done.stdout
     assert str(tmp_path) in done.stdout
 
 
-def test_packages_that_are_gone(
-    program: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The library was built beside packages that have been removed since."""
-    gone = tmp_path / "gone"
-    monkeypatch.setattr(build_cffi, "site_folders", lambda: [str(gone / "site-packages")])
-    config = build_cffi.build_config().replace(str(build_cffi.ROOT), str(gone))
-    monkeypatch.setattr(build_cffi, "build_config", lambda: config)
-    library = build_cffi.build(tmp_path / "library")
-    done = run_elsewhere(program("broken"), library)
+def test_package_of_another_version(library: Path, program: Compile, tmp_path: Path) -> None:
+    (tmp_path / "bitnet").mkdir()
+    (tmp_path / "bitnet" / "__init__.py").write_text("__version__ = '0.0.9'")
+    (tmp_path / "bitnet" / "embed.py").touch()
+    shutil.copy2(library, tmp_path / SONAME)
+    done = run_elsewhere(program("broken"), tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("ImportError: No module named") == 7
-    assert str(gone / "site-packages") in done.stdout
+    assert done.stdout.count(f"{tmp_path}/bitnet/__init__.py is version 0.0.9, the library ") == 7
+
+
+def test_packages_that_are_gone(program: Compile, tmp_path: Path) -> None:
+    """A library that was made for a prefix, and has been taken out of it."""
+    build_cffi.build(tmp_path, installed=True)
+    done = run_elsewhere(program("broken"), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("ImportError: No module named '_cffi_backend'; looked in ") == 7
 
 
 def test_cache_that_cannot_be_written(run_c: Run, story_model: Path) -> None:

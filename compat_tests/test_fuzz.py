@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from compat_tests import binding as b
 from compat_tests.binding import Library
 from compat_tests.programs import LONG, OURS, ROOT, link_options, needs
 
+SECONDS = 3600 if LONG else 60 if "CI" in os.environ else 10
 EXAMPLES = settings(
     max_examples=2000 if LONG else 60,
     deadline=None,
@@ -28,7 +30,11 @@ U64S = st.sampled_from([0, 1, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
 FLOATS = st.floats(width=32)
 TEXTS = st.none() | st.binary(max_size=40) | st.text(max_size=20).map(str.encode)
 SIZES = st.integers(0, 64)
-FIELDS: dict[type[Any], Any] = {ctypes.c_float: FLOATS, ctypes.c_uint64: U64S, ctypes.c_uint32: U32S}
+FIELDS: dict[type[Any], Any] = {
+    ctypes.c_float: FLOATS,
+    ctypes.c_uint64: U64S,
+    ctypes.c_uint32: U32S,
+}
 
 
 @st.composite
@@ -229,14 +235,12 @@ def test_libfuzzer_finds_nothing(library: Path, tiny_model: Path, tmp_path: Path
     source = ROOT / "compat_tests" / "fuzz" / "harness.c"
     fuzzer = tmp_path / "harness"
     command = ["clang", "-g", "-O1", "-fsanitize=fuzzer", f"-I{ROOT}", source, "-o", fuzzer]
-    built = subprocess.run(
-        [*command, *link_options(library)], capture_output=True, text=True
-    )
+    built = subprocess.run([*command, *link_options(library)], capture_output=True, text=True)
     if "libclang_rt.fuzzer" in built.stderr:
         pytest.skip("clang has no libFuzzer")
     assert built.returncode == 0, built.stderr
     corpus = shutil.copytree(source.parent / "corpus", tmp_path / "corpus")
-    limits = [f"-max_total_time={3600 if LONG else 10}", "-timeout=60", "-rss_limit_mb=6000"]
+    limits = [f"-max_total_time={SECONDS}", "-timeout=60", "-rss_limit_mb=6000"]
     done = subprocess.run(
         [fuzzer, *limits, f"-artifact_prefix={tmp_path}/", "-max_len=4096", corpus],
         env={"BITNET_FUZZ_MODEL": str(tiny_model), "BITNET_CACHE_DIR": str(tmp_path / "cache")},

@@ -16,7 +16,9 @@ import bitnet
 import build_cffi
 import install_cffi
 from compat_tests.installed import library_file, moved_prefix
-from compat_tests.programs import CC
+from compat_tests.programs import CC, OURS
+
+pytestmark = OURS
 
 NAMES = build_cffi.library_names()
 

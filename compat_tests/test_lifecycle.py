@@ -62,7 +62,9 @@ def test_null_config_is_refused(bn: Library, story_model: Path) -> None:
     assert bn.refused(code, b.INVALID_ARGUMENT, "config cannot be null")
 
 
-@pytest.mark.parametrize("path", [b"\xff", b"a\xc3(", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80"])
+@pytest.mark.parametrize(
+    "path", [b"\xff", b"a\xc3(", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80"]
+)
 def test_path_must_be_utf8(bn: Library, path: bytes) -> None:
     assert bn.refused(bn.bitnet_model_load(path), b.INVALID_ARGUMENT, "Invalid UTF-8 in path: ")
 
@@ -111,9 +113,7 @@ def test_default_config_loads(bn: Library, model: int, story_model: Path) -> Non
 
 
 def test_a_format_that_is_asked_for_must_be_the_file_s(bn: Library, story_model: Path) -> None:
-    code = bn.bitnet_model_load_with_config(
-        str(story_model).encode(), b.config(model_format=1)
-    )
+    code = bn.bitnet_model_load_with_config(str(story_model).encode(), b.config(model_format=1))
     assert code in (b.MODEL_LOAD_FAILED, b.INVALID_ARGUMENT)
     assert bn.refused(code, code)
 
@@ -187,9 +187,7 @@ def test_negative_model_ids_are_invalid_arguments(bn: Library, model: int) -> No
         bn.bitnet_reset_performance_metrics(model),
         bn.bitnet_inference(model, b"x", output, 8),
         bn.bitnet_inference_with_config(model, b"x", settings, output, 8),
-        bn.bitnet_batch_inference(
-            model, prompts, 1, settings, outputs, (ctypes.c_size_t * 1)(8)
-        ),
+        bn.bitnet_batch_inference(model, prompts, 1, settings, outputs, (ctypes.c_size_t * 1)(8)),
         bn.bitnet_start_streaming(model, b"x", settings, b.stream_config()),
     ):
         assert bn.refused(code, b.INVALID_ARGUMENT, "model_id must be non-negative")

@@ -162,7 +162,7 @@ def test_callback_gets_each_piece_on_the_pulling_thread(bn: Library, model: int)
 def test_callback_ends_the_stream(bn: Library, model: int) -> None:
     calls = []
 
-    def stop_at_third(token: bytes, user_data: int | None) -> int:
+    def stop_at_third(token: bytes, _: int | None) -> int:
         calls.append(token)
         return int(len(calls) == 3)
 
@@ -176,7 +176,7 @@ def test_callback_ends_the_stream(bn: Library, model: int) -> None:
 def test_callback_may_call_the_library(bn: Library, model: int) -> None:
     answers = []
 
-    def ask(token: bytes, user_data: int | None) -> int:
+    def ask(_token: bytes, _: int | None) -> int:
         answers.append(bn.bitnet_model_is_loaded(model))
         return 0
 
