@@ -346,9 +346,9 @@ BITNET_API int bitnet_switch_model_backend(int model_id, uint32_t backend_prefer
 
 /* ---- Threads and GPU ------------------------------------------------------------------------- */
 
-/* Sets how many threads work on a model, of 1 to 1024. It holds for all models that did not get
- * a num_threads of their own, from their next step on. Until it is called each model gets as many
- * as make it fastest.
+/* Sets how many threads work on a model: 1 to 1024, but never more than there are processors. It
+ * holds for all models that did not get a num_threads of their own, from their next step on.
+ * Until it is called each model gets as many as make it fastest.
  *
  * 0 is not "automatic" here, as it is for num_threads of bitnet_config_t: it returns
  * BITNET_ERROR_THREAD_SAFETY, with the text "Thread safety violation: Failed to set thread count:

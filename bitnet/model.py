@@ -264,7 +264,10 @@ class Model:
         return self._engine.threads
 
     def set_threads(self, n: int) -> None:
-        """Use `n` threads from the next step on. Raises InvalidArgumentError."""
+        """Use `n` threads from the next step on, or one per core if that is fewer.
+
+        Raises InvalidArgumentError.
+        """
         self._engine.set_threads(n)
 
     def trim(self) -> None:

@@ -171,10 +171,9 @@ class Host:
 
     def _apply_threads(self, models: Iterable[LoadedModel]) -> None:
         for loaded in models:
-            n = self._threads
-            if n is not None and not loaded.has_own_threads and loaded.model.threads != n:
-                with suppress(ModelClosedError):
-                    loaded.model.set_threads(n)
+            if self._threads is not None and not loaded.has_own_threads:
+                with suppress(ModelClosedError):  # freed meanwhile
+                    loaded.model.set_threads(self._threads)
 
     def _cancellation(self, request: Request) -> Cancellation | None:
         if request.cancellation is None:

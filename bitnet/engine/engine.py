@@ -27,7 +27,7 @@ from bitnet.errors import (
     ModelMemoryError,
 )
 from bitnet.program.step import Chunk, KVSequence, Stepper
-from bitnet.program.workers import Workers
+from bitnet.program.workers import Workers, team_size
 
 Plan = list[tuple[Request, Sequence[int]]]
 Rows = npt.NDArray[np.float32]
@@ -145,10 +145,16 @@ class Engine:
         return self._stepper.workers.n
 
     def set_threads(self, n: int) -> None:
-        """Run further steps on `n` threads. Raises InvalidArgumentError."""
+        """Run further steps on `n` threads, or one per core if that is fewer.
+
+        Raises InvalidArgumentError.
+        """
+        n = team_size(n, 0)
         with self._alone():
             self._check_open()
-            self._stepper.use_workers(Workers(n))
+            workers = self._stepper.workers
+            if workers.n != n:
+                self._stepper.use_workers(Workers(n, numa=workers.numa))
 
     def trim(self) -> None:
         """Free what is only kept to be used again."""
