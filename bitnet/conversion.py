@@ -47,7 +47,7 @@ from bitnet.program import Plan, Program
 from bitnet.program.head import n_tiles
 from bitnet.program.head_weights import HeadWeights
 from bitnet.program.plan import choose_head
-from bitnet.program.ternary_weights import Packer, parts_of, row_scales
+from bitnet.program.ternary_weights import Packer, cuts_of, parts_of, row_scales
 from bitnet.program.workers import Workers, team_size
 from bitnet.quant import q6_k, q8_0
 from bitnet.quant.tiled import GROUP_ROWS, TILE, TILE_BYTES, TiledName
@@ -137,7 +137,9 @@ class _Conversion:
             spec = replace(spec, tied_head=False)
         embedding = checkpoint.dense("token_embd.weight").kind
         kind = choose_head(None, table, spec)
-        self._program = Program(Plan(spec, embedding, table, "f16", layout, kind), find_target())
+        cuts = cuts_of(spec, checkpoint.ternary)
+        plan = Plan(spec, embedding, table, "f16", layout, kind, cuts=cuts)
+        self._program = Program(plan, find_target())
         self._digests: dict[str, bytes] = {}
         self._written, self._total = 0, 1
 

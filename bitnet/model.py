@@ -23,6 +23,7 @@ from bitnet.program.footprint import model_bytes
 from bitnet.program.memory import MemoryBudget
 from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
+from bitnet.program.ternary_weights import cuts_of
 from bitnet.program.tuning import tune
 from bitnet.program.weights import Progress, Weights
 from bitnet.program.workers import Workers, team_size
@@ -93,7 +94,8 @@ def load(
         with "stored". None is the file's own Q6_K or Q8_0, "certified" for large tables of
         floats, else "stored".
     numa: pin each thread to a core of its own, spread over all memory nodes, and keep packed
-        weights near the threads that read them; a native file is copied for that.
+        weights near the threads that read them; a native file is copied for that. Tables that are
+        used as they are in the file stay there, and caches are near whoever writes to them.
     tokenizer: a tokenizer.json, a tokenizer.model (of SentencePiece or Llama 3), a GGUF file, or
         a folder with one of the first two. None is that in the model's files, or else a
         tokenizer.json beside them or in the folder above.
@@ -162,6 +164,7 @@ def compile_model(
         tuning.layout,
         choose_head(head, table, spec),
         blocking=tuning.blocking,
+        cuts=cuts_of(spec, checkpoint.ternary),
     )
     if memory is not None:
         n_bytes = model_bytes(plan, context, min(STEP_TOKENS, context))

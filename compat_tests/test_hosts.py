@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from compat_tests.programs import OURS, Compile, Run, compile_c, link_options
+from compat_tests.programs import OURS, ROOT, Run, compile_c, link_options
 
 LOADING = "import ctypes, sys; lib = ctypes.CDLL(sys.argv[1]); path = sys.argv[2].encode(); "
 RUNNING = (
@@ -20,10 +20,14 @@ RUNNING = (
 )
 
 
-def run_quietly(command: list[object], **options: object) -> None:
+def run_quietly(command: list[object]) -> None:
     done = subprocess.run(
         [str(part) for part in command],
-        **{"env": {}, "capture_output": True, "text": True, "timeout": 120, **options},
+        env={},
+        cwd=ROOT,  # a Python with another bitnet installed takes the one here
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
@@ -51,7 +55,7 @@ def test_opened_as_a_plugin(
 
 
 def test_opened_by_python(library: Path, story_model: Path) -> None:
-    run_quietly([sys.executable, "-I", "-c", LOADING + RUNNING, library, story_model])
+    run_quietly([sys.executable, "-c", LOADING + RUNNING, library, story_model])
 
 
 def test_opened_by_two_names_in_one_process(library: Path, story_model: Path) -> None:
@@ -59,7 +63,7 @@ def test_opened_by_two_names_in_one_process(library: Path, story_model: Path) ->
     if not alias.exists():
         pytest.skip("the library has no alias")
     code = "other = ctypes.CDLL(sys.argv[3]); assert other.bitnet_init() == 0; "
-    run_quietly([sys.executable, "-I", "-c", LOADING + code + RUNNING, library, story_model, alias])
+    run_quietly([sys.executable, "-c", LOADING + code + RUNNING, library, story_model, alias])
 
 
 def test_forks_before_its_first_call(run_c: Run, story_model: Path) -> None:
@@ -84,7 +88,7 @@ def test_python_that_forks_is_told_too(library: Path, story_model: Path) -> None
         "assert os.waitpid(pid, 0)[1] == 0\n"
     )
     code = f"{LOADING}{RUNNING}\n{code}{RUNNING}"
-    run_quietly([sys.executable, "-I", "-W", "ignore", "-c", code, library, story_model])
+    run_quietly([sys.executable, "-W", "ignore", "-c", code, library, story_model])
 
 
 @OURS

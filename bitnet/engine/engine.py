@@ -51,9 +51,13 @@ class Engine:
         self._max_requests = max_requests
         self._dropped: deque[Request] = deque()
         # The lock of what follows; notified when that changes. It is not held during a step,
-        # which only the thread that has set _stepping runs.
+        # which only the thread that has set _stepping runs. Readers, who want steps, and those
+        # who want the engine alone take turns.
         self._changed = threading.Condition()
         self._stepping = False
+        self._n_readers = 0
+        self._n_alone = 0
+        self._alone_last = False
         self._requests: list[Request] = []
         self._closed = False
 
@@ -94,24 +98,25 @@ class Engine:
         ModelMemoryError when there is none for the request's keys and values; GenerationError
         when a step that the request was part of failed.
         """
-        while True:
-            with self._changed:
-                request.n_read = max(request.n_read, index)
-                if index < len(request.output):
-                    return request.output[index]
-                if request.failure is not None:
-                    _raise(request.failure)
-                if request.finish_reason is not None:
-                    return None
-                self._check_open()
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise GenerationTimeoutError("the next token did not come in time")
-                if self._stepping:
-                    self._changed.wait(left)
-                    continue
-                self._stepping = True
-            self._step()
+        with self._reader():
+            while True:
+                with self._changed:
+                    request.n_read = max(request.n_read, index)
+                    if index < len(request.output):
+                        return request.output[index]
+                    if request.failure is not None:
+                        _raise(request.failure)
+                    if request.finish_reason is not None:
+                        return None
+                    self._check_open()
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        raise GenerationTimeoutError("the next token did not come in time")
+                    if self._stepping or (self._n_alone and not self._alone_last):
+                        self._changed.wait(left)
+                        continue
+                    self._stepping, self._alone_last = True, False
+                self._step()
 
     def finish(self, request: Request) -> None:
         """End a request, finished or not, and free its memory. Does not wait."""
@@ -161,12 +166,29 @@ class Engine:
     # -- inside -----------------------------------------------------------------------------
 
     @contextmanager
+    def _reader(self) -> Iterator[None]:
+        with self._changed:
+            self._n_readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_readers -= 1
+                if self._n_alone:
+                    self._changed.notify_all()
+
+    @contextmanager
     def _alone(self) -> Iterator[None]:
         """Wait for the step that runs, and keep others from starting."""
         with self._changed:
-            while self._stepping:
-                self._changed.wait()
-            self._stepping = True
+            self._n_alone += 1
+            try:
+                while self._stepping or (self._n_readers and self._alone_last):
+                    self._changed.wait()
+                self._stepping = self._alone_last = True
+            finally:
+                self._n_alone -= 1
+                self._changed.notify_all()
         try:
             yield
         finally:

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
-from bitnet.models.tensors import DenseTensor, FloatKind, StoredRows
+from bitnet.models.tensors import DenseTensor, FloatKind, StoredBlock, StoredRows
 from bitnet.quant import i2s, ternary, tl1, tl2
-from bitnet.quant.tl_config import Blocks, TLName
+from bitnet.quant.tl_config import Blocks, Cut, TLName
 
 _CHUNK_WEIGHTS = 1 << 20
 
@@ -98,8 +98,19 @@ class TLTensor(StoredTensor):
         with self._named():
             return unpack_rows(self.source(), self.shape, self.blocks, start, stop)
 
-    def stored(self) -> list[StoredRows]:
-        return []
+    def stored(self) -> list[StoredBlock]:
+        self.scale  # noqa: B018  # checks the size of the data
+        data, bm = self.source(), self.blocks.bm
+        cut = Cut(self.kind, self.shape[1], self.blocks)
+        sections = tl1.block_sections if self.kind == "TL1" else tl2.block_sections
+        return [
+            StoredBlock(
+                cut,
+                sections(data, self.shape, self.blocks, number),
+                range(number * bm, (number + 1) * bm),
+            )
+            for number in range(self.shape[0] // bm)
+        ]
 
 
 class QuartersTensor(StoredTensor):

@@ -25,6 +25,8 @@ SCALE_DTYPES: dict[Kind, np.dtype[np.floating]] = {
     "IQ2_BN": np.dtype("<f4"),
 }
 _POWERS = np.array([1, 3, 9, 27, 81], np.uint16)
+# The codes of each byte: times a power of 3, 81 for the first, a code comes to the top.
+_FIVES = (np.outer(np.arange(256), _POWERS[::-1]) % 256 * 3 >> 8).astype(np.uint8)
 _SHIFTS = 2 * np.arange(4, dtype=np.uint8)[:, None]
 
 Codes = NDArray[np.uint8]
@@ -42,12 +44,9 @@ def unpack(kind: Kind, data: NDArray[np.uint8]) -> tuple[Codes, NDArray[np.float
         if codes.size and codes.max() > 2:
             raise InvalidArgumentError("an IQ2_BN code is 3, not 0, 1 or 2")
         return codes.reshape(rows, -1), scales(kind, data)
-    # A power of 3 brings a code to the top: 81 the first, 1 the last.
-    shifted = (blocks[..., None] * _POWERS[::-1].astype(np.uint8)).astype(np.uint16)
-    top = (shifted * 3 >> 8).astype(np.uint8)
     groups = np.empty((*blocks.shape[:2], 4, 16), np.uint8)
-    groups[..., :15] = top[..., :12, :].reshape(*blocks.shape[:2], 4, 15)
-    groups[..., 15] = top[..., 12, :4]
+    groups[..., :15] = _FIVES[blocks[..., :12]].reshape(*blocks.shape[:2], 4, 15)
+    groups[..., 15] = _FIVES[blocks[..., 12]][..., :4]
     return groups.reshape(rows, -1), scales(kind, data)
 
 

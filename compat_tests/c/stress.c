@@ -301,10 +301,11 @@ int main(int argc, char **argv)
     for (int i = 0; i < PROMPTS; i++)
         CHECK(bitnet_inference_with_config(shared, prompts[i], &greedy, expected[i], SIZE) > 0);
     atomic_store(&victim, bitnet_model_load(path));
+    for (int i = 0; i < THREADS; i++)
+        atomic_store(&open_streams[i], -1);
     for (int i = 0; i < THREADS; i++) {
         workers[i].number = i;
         workers[i].random = 0x9E3779B97F4A7C15u * (uint64_t)(i + 1);
-        atomic_store(&open_streams[i], -1);
         CHECK(pthread_create(&threads[i], NULL, work, &workers[i]) == 0);
     }
     watch(workers, atoi(argv[2]));

@@ -259,6 +259,40 @@ def test_a_broken_request_fails_alone(model: bitnet.Model, monkeypatch: pytest.M
     assert isinstance(bad, bitnet.GenerationError)
 
 
+def test_whoever_wants_the_model_alone_waits_for_one_step_at_most(model: bitnet.Model) -> None:
+    ended = []
+
+    def run() -> None:
+        model.generate(PROMPTS[0], max_new_tokens=240, temperature=0)
+        ended.append(True)
+
+    running = threading.Thread(target=run)
+    running.start()
+    states = [model.hidden_states(PROMPTS[2]) for _ in range(3)]
+    model.trim()
+    assert not ended
+    running.join()
+    assert all((state == states[0]).all() for state in states)
+
+
+def test_threads_that_want_the_model_alone_let_generations_go_on(model: bitnet.Model) -> None:
+    stop = threading.Event()
+
+    def embed() -> None:
+        while not stop.is_set():
+            model.hidden_states(PROMPTS[2])
+
+    threads = [threading.Thread(target=embed) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert model.generate(PROMPTS[0], max_new_tokens=20, temperature=0).finish_reason
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_threads_that_generate_take_turns(model: bitnet.Model) -> None:
     """None waits for another's whole generation."""
     ends: dict[int, float] = {}
