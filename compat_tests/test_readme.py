@@ -13,7 +13,7 @@ from compat_tests.test_symbols import NAMES
 TABLE = (ROOT / "cabi" / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (`bitnet_[^|]+) \|.*\| ([^|]+) \|$", TABLE, re.MULTILINE)
 CLAIMS = re.findall(
-    r"(?:^|; )((?:embed )?\w+): ([\w, ]+)", "\n".join(held for _, held in ROWS), re.M
+    r"(?:^|; )((?:embed )?\w+): ([\w, ]+)", "\n".join(held for _, held in ROWS), re.MULTILINE
 )
 
 pytestmark = OURS
