@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bitnet.codegen import types as t
 from bitnet.errors import InvalidArgumentError
-from bitnet.kernels.attention import partial_size
+from bitnet.kernels.span_merge import partial_size
 from bitnet.program.attention import Items, attention_items
 from bitnet.program.forward import n_phases
 from bitnet.program.head import head_scratch

@@ -99,7 +99,7 @@ def choose_template(choice: str | os.PathLike[str], own: Mapping[str, str]) -> T
     if isinstance(choice, str) and choice in TEMPLATES:
         return TEMPLATES[choice]
     if not os.path.isfile(choice):
-        names = ", ".join(["auto", *own, *TEMPLATES])
+        names = ", ".join(["auto", *map(repr, own), *TEMPLATES])
         raise InvalidArgumentError(
             f"chat template {os.fspath(choice)!r} is neither a file nor one of {names}"
         )
