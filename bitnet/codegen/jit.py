@@ -122,7 +122,11 @@ def _optimize(target: Target, source: str) -> tuple[llvm.ModuleRef, llvm.TargetM
     machine = _target_machine(target, jit=True)
     parsed.data_layout = str(machine.target_data)  # else struct offsets are not C's
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-    passes.getModulePassManager().run(parsed, passes)
+    pipeline = passes.getModulePassManager()
+    pipeline.run(parsed, passes)
+    # A megabyte that llvmlite forgets: ObjectRef's empty _dispose hides the real one.
+    llvm.newpassmanagers.NewPassManager._dispose(pipeline)
+    pipeline.detach()
     return parsed, machine
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import gc
 import logging
+import mmap
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -11,7 +14,7 @@ import pytest
 
 from bitnet.codegen import Function, Module, Target, find_target, jit
 from bitnet.codegen import types as t
-from bitnet.errors import CompileError, InvalidArgumentError
+from bitnet.errors import CompileError, InvalidArgumentError, ModelMemoryError
 
 
 @pytest.fixture
@@ -200,3 +203,43 @@ def test_the_generator_is_told_apart_by_all_of_its_files() -> None:
     for package in jit._GENERATOR:
         assert list((folder / package).glob("*.py")), package
     assert len(jit.generator_digest()) == 64
+
+
+MALLINFO = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+
+
+class MallInfo(ctypes.Structure):
+    """The result of glibc's mallinfo2()."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in MALLINFO.split()]
+
+
+def test_compiling_gives_its_memory_back() -> None:
+    """But for a kilobyte or two of llvmlite's; a pipeline of passes is a quarter of a megabyte."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        pytest.skip("needs glibc's mallinfo2")
+    mallinfo.restype = MallInfo
+    target = find_target()
+    source = str(answer(1))
+    used = []
+    for _ in range(2):
+        for _ in range(8):
+            jit._compile(target, source, print_asm=False)
+        gc.collect()
+        info = mallinfo()
+        used.append(info.uordblks + info.hblkhd)
+    assert used[1] - used[0] < 8 * 20_000
+
+
+def test_memory_is_asked_for_before_llvm_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLVM ends the process when it gets none."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(ModelMemoryError, match="cannot allocate"):
+        jit._compile(find_target(), str(answer(1)), print_asm=False)
+    with pytest.raises(ModelMemoryError, match="cannot allocate"):
+        jit._link(find_target(), b"", ["answer"])
