@@ -31,7 +31,9 @@
  *  - Wrong arguments are told without asking anybody: in less than a microsecond, before Python
  *    has started and while others run.
  *  - No function prints, exits, changes the locale or touches signal handlers. Do not call the
- *    library from a signal handler or from a child of fork().
+ *    library from a signal handler.
+ *  - After fork(): a child may use the library if its parent had not. Otherwise only the parent
+ *    can go on; in the child, calls that need Python return BITNET_ERROR_INTERNAL.
  *
  *
  * Threads
@@ -296,8 +298,8 @@ typedef struct bitnet_config {
     float precision;                  /* not used; the arithmetic is exact */
     uint32_t num_threads;             /* at most 1024; 0 = as bitnet_set_num_threads() says */
     uint32_t use_gpu;                 /* not 0: BITNET_ERROR_UNSUPPORTED_OPERATION without GPU */
-    uint32_t batch_size;              /* runs that are computed together, at most 128; further
-                                         ones wait. 0 and 1 = as many as there are. */
+    uint32_t batch_size;              /* runs that are computed together, while others wait;
+                                         0 and 1 = as many as there are, at most 128 */
     uint64_t memory_limit;            /* bytes for this model with its caches; 0 = none */
 } bitnet_config_t;
 
@@ -344,9 +346,9 @@ BITNET_API int bitnet_switch_model_backend(int model_id, uint32_t backend_prefer
 
 /* ---- Threads and GPU ------------------------------------------------------------------------- */
 
-/* Sets how many threads work on a model, of 1 to 1024. It holds for all models that did not get
- * a num_threads of their own, from their next step on. Until it is called each model gets as many
- * as make it fastest.
+/* Sets how many threads work on a model: 1 to 1024, but never more than there are processors. It
+ * holds for all models that did not get a num_threads of their own, from their next step on.
+ * Until it is called each model gets as many as make it fastest.
  *
  * 0 is not "automatic" here, as it is for num_threads of bitnet_config_t: it returns
  * BITNET_ERROR_THREAD_SAFETY, with the text "Thread safety violation: Failed to set thread count:
@@ -438,7 +440,8 @@ BITNET_API int bitnet_start_streaming(int model_id, const char *prompt,
 BITNET_API int bitnet_stream_next_token(int stream_id, char *token, size_t max_len);
 
 /* Ends a stream and releases it; a stream that has reached its end needs this too. Does not wait
- * for a thread that reads the stream. Returns BITNET_SUCCESS, or BITNET_ERROR_INVALID_ARGUMENT for an unknown stream. */
+ * for a thread that reads the stream. Returns BITNET_SUCCESS, or BITNET_ERROR_INVALID_ARGUMENT
+ * for an unknown stream. */
 BITNET_API int bitnet_stop_streaming(int stream_id);
 
 

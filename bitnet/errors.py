@@ -42,14 +42,14 @@ class ModelFileError(BitNetError):
         self, path: str | os.PathLike[str], rule: str, *, tensor: str | None = None
     ) -> None:
         where = f"{os.fspath(path)}: " + (f"tensor {tensor}: " if tensor else "")
-        super().__init__(_printable(where + rule))
+        super().__init__(printable(where + rule))
         self.path = os.fspath(path)
         self.tensor = tensor
         self.rule = rule
 
 
-def _printable(text: str) -> str:
-    """Names in a hostile file may hold terminal escapes; show their codes instead."""
+def printable(text: str) -> str:
+    """Text with codes for what a terminal may obey; names in a hostile file may hold such."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 

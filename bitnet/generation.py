@@ -105,7 +105,10 @@ class Generation:
 
     def result(self) -> Completion:
         """Run to the end; the text is what had not been read before."""
-        text = "".join(self)
+        return self.completion("".join(self))
+
+    def completion(self, text: str) -> Completion:
+        """The result of a generation that has ended, `text` being all that came out."""
         reason = self.finish_reason or "cancelled"
         return Completion(text, self.token_ids, reason, self.timings, self.logprobs)
 

@@ -23,6 +23,7 @@ from bitnet.program.footprint import model_bytes
 from bitnet.program.memory import MemoryBudget
 from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
+from bitnet.program.ternary_weights import cuts_of
 from bitnet.program.tuning import tune
 from bitnet.program.weights import Progress, Weights
 from bitnet.program.workers import Workers, team_size
@@ -71,6 +72,8 @@ def load(
     layout: LayoutName | None = None,
     head: HeadKind | None = None,
     numa: bool = False,
+    tokenizer: str | os.PathLike[str] | None = None,
+    chat_template: str | os.PathLike[str] = "auto",
     max_requests: int | None = None,
     memory: MemoryBudget | None = None,
     progress: Progress | None = None,
@@ -91,7 +94,14 @@ def load(
         with "stored". None is the file's own Q6_K or Q8_0, "certified" for large tables of
         floats, else "stored".
     numa: pin each thread to a core of its own, spread over all memory nodes, and keep packed
-        weights near the threads that read them; a native file is copied for that.
+        weights near the threads that read them; a native file is copied for that. Tables that are
+        used as they are in the file stay there, and caches are near whoever writes to them.
+    tokenizer: a tokenizer.json, a tokenizer.model (of SentencePiece or Llama 3), a GGUF file, or
+        a folder with one of the first two. None is that in the model's files, or else a
+        tokenizer.json beside them or in the folder above.
+    chat_template: "auto" is the one in the model's or the tokenizer's files. Else the name of one
+        of several in there, or one of "raw", "instruct", "bitnet", "llama3-chat", "chatml",
+        "falcon3", "gemma", or a file of Jinja source.
     max_requests: how many generations are computed together, 1 to 128; None is as many as fit.
     memory: counts what the model takes, among others perhaps; beyond its limit the model is
         refused before anything is allocated, and so is a generation that needs more later.
@@ -102,7 +112,8 @@ def load(
     does not tell its nodes, ModelMemoryError, InvalidArgumentError for the rest.
     """
     chosen = find_target(target)
-    checkpoint = open_checkpoint(bundled_model_path() if path is None else path)
+    path = bundled_model_path() if path is None else path
+    checkpoint = open_checkpoint(path, tokenizer, chat_template)
     try:
         return Model(
             checkpoint,
@@ -153,6 +164,7 @@ def compile_model(
         tuning.layout,
         choose_head(head, table, spec),
         blocking=tuning.blocking,
+        cuts=cuts_of(spec, checkpoint.ternary),
     )
     if memory is not None:
         n_bytes = model_bytes(plan, context, min(STEP_TOKENS, context))
@@ -252,7 +264,10 @@ class Model:
         return self._engine.threads
 
     def set_threads(self, n: int) -> None:
-        """Use `n` threads from the next step on. Raises InvalidArgumentError."""
+        """Use `n` threads from the next step on, or one per core if that is fewer.
+
+        Raises InvalidArgumentError.
+        """
         self._engine.set_threads(n)
 
     def trim(self) -> None:
@@ -286,7 +301,7 @@ class Model:
         Text gets the model's begin-of-text token in front if it uses one; ids are taken as they
         are. Raises InvalidArgumentError, ContextLengthExceededError, GenerationError.
         """
-        return self._complete(self._prompt_ids(prompt), options)
+        return self.start(prompt, **options).result()
 
     def generate_batch(
         self, prompts: Sequence[str | Sequence[int]], **options: Unpack[Options]
@@ -308,23 +323,27 @@ class Model:
 
     def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Generation:
         """Like `generate`, but gives the text piece by piece, in whole characters."""
-        return self.start(self._prompt_ids(prompt), **options)
+        return self.start(prompt, **options)
 
     def chat(self, messages: Messages, **options: Unpack[Options]) -> Completion:
         """The model's answer to a conversation: mappings with `role` and `content`.
 
         Raises InvalidArgumentError when the model has no chat template.
         """
-        return self._complete(self.tokenizer.encode_chat(messages), options)
+        return self.stream_chat(messages, **options).result()
 
     def stream_chat(self, messages: Messages, **options: Unpack[Options]) -> Generation:
         """Like `chat`, but gives the answer piece by piece, in whole characters."""
-        return self.start(self.tokenizer.encode_chat(messages), **options)
+        return self.start(self.tokenizer.encode_chat(messages), **self._in_chat(options))
 
     def start(
-        self, prompt: Sequence[int], *, max_ahead: int | None = None, **options: Unpack[Options]
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_ahead: int | None = None,
+        **options: Unpack[Options],
     ) -> Generation:
-        """Begin a generation after the given token ids; iterate over it for its text.
+        """Begin a generation after `prompt`, as for `generate`; iterate over it for its text.
 
         max_ahead: new tokens that may wait to be read before the generation pauses, at least 1.
         While others run it goes on by itself; None lets it run to its end.
@@ -332,7 +351,8 @@ class Model:
         if max_ahead is not None and max_ahead < 1:
             raise InvalidArgumentError(f"max_ahead must be at least 1, not {max_ahead}")
         params = SamplingParams(**options)
-        return Generation(self._engine, self.tokenizer, prompt, params, max_ahead)
+        ids = self._prompt_ids(prompt)
+        return Generation(self._engine, self.tokenizer, ids, params, max_ahead)
 
     def close(self) -> None:
         """Free the model's memory and threads; using it afterwards raises ModelClosedError."""
@@ -351,9 +371,6 @@ class Model:
     ) -> None:
         self.close()
 
-    def _complete(self, prompt: Sequence[int], options: Options) -> Completion:
-        return self.start(prompt, **options).result()
-
     def _try_start(
         self, prompt: str | Sequence[int], params: SamplingParams
     ) -> Generation | BitNetError:
@@ -361,6 +378,9 @@ class Model:
             return Generation(self._engine, self.tokenizer, self._prompt_ids(prompt), params)
         except BitNetError as error:
             return error
+
+    def _in_chat(self, options: Options) -> Options:
+        return {**options, "stop": [*options.get("stop", ()), *self.tokenizer.chat_stop]}
 
     def _prompt_ids(self, prompt: str | Sequence[int]) -> Sequence[int]:
         if not isinstance(prompt, str):

@@ -29,6 +29,17 @@ MAY_IMPORT = {
     "engine": {*BASE, "program", "kernels"},
     "generation": {"errors", "engine", "tokenizers"},
     "conversion": {*BASE, "quant", "formats", "models", "codegen", "kernels", "program"},
+    "checkup": {
+        *BASE,
+        "quant",
+        "formats",
+        "tokenizers",
+        "models",
+        "codegen",
+        "kernels",
+        "program",
+        "bench",
+    },
     "bench": {*BASE, "quant", "models", "codegen", "kernels", "program", "model"},
 }
 ANYTHING = {"__init__", "__main__", "model", "cli", "server", "embed"}

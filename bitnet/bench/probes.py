@@ -113,8 +113,8 @@ class Probes:
 
     def _run(self, name: str, data: npt.NDArray[Any], **numbers: int) -> float:
         """The time that all threads together take for a probe."""
-        n_regions, n_words = sync_words(self._workers.n, 1)
-        sync = allocate(n_words, np.int64, zero=True)
+        n_regions = self._workers.n_regions
+        sync = allocate(sync_words(n_regions, 1), np.int64, zero=True)
         out = allocate(16, np.int32)
         job = _ffi.new("bn_probe *", {**numbers, "n_regions": n_regions})
         job.yield_thread = _ffi.cast("void *", yield_function())

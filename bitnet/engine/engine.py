@@ -27,7 +27,7 @@ from bitnet.errors import (
     ModelMemoryError,
 )
 from bitnet.program.step import Chunk, KVSequence, Stepper
-from bitnet.program.workers import Workers
+from bitnet.program.workers import Workers, team_size
 
 Plan = list[tuple[Request, Sequence[int]]]
 Rows = npt.NDArray[np.float32]
@@ -51,9 +51,13 @@ class Engine:
         self._max_requests = max_requests
         self._dropped: deque[Request] = deque()
         # The lock of what follows; notified when that changes. It is not held during a step,
-        # which only the thread that has set _stepping runs.
+        # which only the thread that has set _stepping runs. Readers, who want steps, and those
+        # who want the engine alone take turns.
         self._changed = threading.Condition()
         self._stepping = False
+        self._n_readers = 0
+        self._n_alone = 0
+        self._alone_last = False
         self._requests: list[Request] = []
         self._closed = False
 
@@ -94,24 +98,25 @@ class Engine:
         ModelMemoryError when there is none for the request's keys and values; GenerationError
         when a step that the request was part of failed.
         """
-        while True:
-            with self._changed:
-                request.n_read = max(request.n_read, index)
-                if index < len(request.output):
-                    return request.output[index]
-                if request.failure is not None:
-                    _raise(request.failure)
-                if request.finish_reason is not None:
-                    return None
-                self._check_open()
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise GenerationTimeoutError("the next token did not come in time")
-                if self._stepping:
-                    self._changed.wait(left)
-                    continue
-                self._stepping = True
-            self._step()
+        with self._reader():
+            while True:
+                with self._changed:
+                    request.n_read = max(request.n_read, index)
+                    if index < len(request.output):
+                        return request.output[index]
+                    if request.failure is not None:
+                        _raise(request.failure)
+                    if request.finish_reason is not None:
+                        return None
+                    self._check_open()
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        raise GenerationTimeoutError("the next token did not come in time")
+                    if self._stepping or (self._n_alone and not self._alone_last):
+                        self._changed.wait(left)
+                        continue
+                    self._stepping, self._alone_last = True, False
+                self._step()
 
     def finish(self, request: Request) -> None:
         """End a request, finished or not, and free its memory. Does not wait."""
@@ -140,10 +145,16 @@ class Engine:
         return self._stepper.workers.n
 
     def set_threads(self, n: int) -> None:
-        """Run further steps on `n` threads. Raises InvalidArgumentError."""
+        """Run further steps on `n` threads, or one per core if that is fewer.
+
+        Raises InvalidArgumentError.
+        """
+        n = team_size(n, 0)
         with self._alone():
             self._check_open()
-            self._stepper.use_workers(Workers(n))
+            workers = self._stepper.workers
+            if workers.n != n:
+                self._stepper.use_workers(Workers(n, numa=workers.numa))
 
     def trim(self) -> None:
         """Free what is only kept to be used again."""
@@ -161,12 +172,29 @@ class Engine:
     # -- inside -----------------------------------------------------------------------------
 
     @contextmanager
+    def _reader(self) -> Iterator[None]:
+        with self._changed:
+            self._n_readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_readers -= 1
+                if self._n_alone:
+                    self._changed.notify_all()
+
+    @contextmanager
     def _alone(self) -> Iterator[None]:
         """Wait for the step that runs, and keep others from starting."""
         with self._changed:
-            while self._stepping:
-                self._changed.wait()
-            self._stepping = True
+            self._n_alone += 1
+            try:
+                while self._stepping or (self._n_readers and self._alone_last):
+                    self._changed.wait()
+                self._stepping = self._alone_last = True
+            finally:
+                self._n_alone -= 1
+                self._changed.notify_all()
         try:
             yield
         finally:

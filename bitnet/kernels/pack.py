@@ -7,7 +7,7 @@ the fields that a layout encodes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from llvmlite import ir
@@ -20,6 +20,8 @@ from bitnet.quant.tiled import GROUP_TILES, TILE, TILE_BYTES
 # How a source holds its codes: "i2_s" as in files of that type (rows of a multiple of 128 columns);
 # "bytes", one code a byte at some bit position, rows of any length.
 SourceKind = Literal["i2_s", "bytes"]
+# (first column, how many, fields): fills fields, i8[count / 4 rounded up][64].
+Fill = Callable[[Dim, int, Buffer], None]
 
 _AT_ONCE = 1280  # columns: whole tiles of all layouts, and whole vectors of all sources
 _WORDS = TILE_BYTES // 4
@@ -45,7 +47,14 @@ def pack(module: Module, layout: TiledLayout, kind: SourceKind, columns: int) ->
             rows = source.part(strip * (TILE * row_bytes), TILE * row_bytes)
             tile = first + strip * step
             group = packed.part(tile // GROUP_TILES * size, size)
-            _pack_strip(k, layout, kind, columns, rows, shift, group, tile % GROUP_TILES, bad)
+
+            def fill(start: Dim, count: int, fields: Buffer) -> None:
+                if kind == "i2_s":
+                    _fields_of_i2_s(k, rows, columns // 4, start, count, fields, bad)
+                else:
+                    _fields_of_bytes(k, rows, columns, start, count, shift, fields, bad)
+
+            pack_strip(k, layout, columns, _AT_ONCE, fill, group, tile % GROUP_TILES)
         k.ret(k.reduce(bad.get(), "or").equals(0).select(k.index(0), 1))
 
     return module.function(
@@ -61,25 +70,24 @@ def pack_name(layout: TiledLayout, kind: SourceKind, columns: int) -> str:
     return f"pack_{kind}_{layout.name}_{columns}"
 
 
-def _pack_strip(
+def pack_strip(
     k: Function,
     layout: TiledLayout,
-    kind: SourceKind,
     columns: int,
-    rows: Buffer,
-    shift: Value,
+    at_once: int,
+    fill: Fill,
     group: Buffer,
     member: Value,
-    bad: Var,
 ) -> None:
-    fields = Buffer.local(k, t.i8, _AT_ONCE * TILE, "pack.fields")
+    """Pack 16 rows into tile `member` of a group.
+
+    at_once: how many columns `fill` is asked for, a multiple of the steps of all layouts.
+    """
+    fields = Buffer.local(k, t.i8, at_once * TILE, "pack.fields")
 
     def some(start: Dim, count: int) -> None:
         """Pack `count` columns from `start` on."""
-        if kind == "i2_s":
-            _fields_of_i2_s(k, rows, columns // 4, start, count, fields, bad)
-        else:
-            _fields_of_bytes(k, rows, columns, start, count, shift, fields, bad)
+        fill(start, count, fields)
         steps = -(-count // layout.step)
         for at in range(-(-count // 4), steps * layout.step // 4):  # fill the last tile
             fields.store(at * TILE_BYTES, k.const(i8x64, 0))
@@ -92,9 +100,9 @@ def _pack_strip(
             tile = number * (GROUP_TILES * TILE_BYTES) + member * TILE_BYTES
             group.store(tile, layout.encode(k, codes))
 
-    whole = columns // _AT_ONCE * _AT_ONCE
-    with k.loop(0, whole, _AT_ONCE) as start:
-        some(start, _AT_ONCE)
+    whole = columns // at_once * at_once
+    with k.loop(0, whole, at_once) as start:
+        some(start, at_once)
     if whole < columns:
         some(whole, columns - whole)
 

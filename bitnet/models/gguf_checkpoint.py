@@ -1,4 +1,4 @@
-"""Ternary models in GGUF files, as bitnet.cpp and its forks write them."""
+"""Ternary models in GGUF files, as bitnet.cpp, llama.cpp and their forks write them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
 from bitnet.formats.gguf import GGUFFile, TensorInfo
+from bitnet.models.block_tensors import BlockTensor, TernaryBlockKind
 from bitnet.models.native import LAYOUT_KEY, NativeTensors
 from bitnet.models.spec import Activation, ModelSpec, RopePairing
 from bitnet.models.tensors import (
@@ -18,8 +19,10 @@ from bitnet.models.tensors import (
     FloatKind,
     TernaryTensor,
 )
-from bitnet.models.ternary_tensors import FloatTensor, I2STensor
-from bitnet.tokenizers.gguf_vocabulary import tokenizer_from_gguf
+from bitnet.models.ternary_tensors import FloatTensor, I2STensor, TLTensor
+from bitnet.models.tl_blocks import BlockSizes
+from bitnet.quant.tl_config import PRESETS, Blocks, TLName
+from bitnet.tokenizers.gguf_vocabulary import MODEL_KEY, tokenizer_from_gguf
 from bitnet.tokenizers.tokenizer import Tokenizer
 
 # general.architecture -> ModelSpec.architecture, activation, sub-norms, rope pairing
@@ -31,6 +34,12 @@ _ARCHITECTURES: dict[str, tuple[str, Activation, bool, RopePairing]] = {
 }
 _FLOAT_KINDS: dict[str, FloatKind] = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 _BLOCK_KINDS: dict[str, BlockKind] = {"Q8_0": "q8_0", "Q6_K": "q6_k"}
+_TERNARY_BLOCK_KINDS: dict[str, TernaryBlockKind] = {
+    "TQ1_0": "TQ1_0",
+    "TQ2_0": "TQ2_0",
+    "IQ1_BN": "IQ1_BN",
+    "IQ2_BN": "IQ2_BN",
+}
 _TABLES = ("token_embd.weight", "output.weight")
 _ANY = 2**31  # ModelSpec knows the real limits
 
@@ -55,6 +64,7 @@ class GGUFSource:
             if self._native is None
             else frozenset([self._native.layout])
         )
+        self._blocks = self._find_blocks()
 
     def ternary(self, name: str) -> TernaryTensor:
         if self._native is not None:
@@ -64,6 +74,26 @@ class GGUFSource:
         factor = self._factor(name)
         if info.type == "I2_S":
             return I2STensor(self.path, name, (rows, cols), lambda: self._file.data(name), factor)
+        if name in self._blocks:
+            tl, blocks = self._blocks[name]
+            return TLTensor(
+                self.path,
+                name,
+                (rows, cols),
+                lambda: self._file.data(name),
+                factor,
+                kind=tl,
+                blocks=blocks,
+            )
+        if info.type in _TERNARY_BLOCK_KINDS:
+            return BlockTensor(
+                self.path,
+                name,
+                (rows, cols),
+                lambda: self._file.data(name),
+                factor,
+                kind=_TERNARY_BLOCK_KINDS[info.type],
+            )
         kind = _FLOAT_KINDS[info.type]
         return FloatTensor(
             self.path, name, (rows, cols), lambda: self._floats(info), factor, kind=kind
@@ -79,7 +109,9 @@ class GGUFSource:
     def packed(self, name: str) -> npt.NDArray[Any] | None:
         return None if self._native is None else self._native.packed(name)
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer | None:
+        if MODEL_KEY not in self._file.metadata:
+            return None
         return tokenizer_from_gguf(self.path, self._file.metadata, self._architecture)
 
     def release(self) -> None:
@@ -98,6 +130,16 @@ class GGUFSource:
         if info is None:
             return 1.0
         return float(self.dense(info.name).float32().reshape(()))
+
+    def _find_blocks(self) -> dict[str, tuple[TLName, Blocks]]:
+        """The block sizes of all TL1 and TL2 tensors."""
+        sizes, found = BlockSizes(self.path, self._file.metadata), {}
+        for name, (rows, columns) in self.spec.ternary_shapes().items():
+            info = self._file.tensors.get(name)
+            for tl in PRESETS:
+                if info is not None and info.type == tl:
+                    found[name] = (tl, sizes.find(name, tl, (rows, columns)))
+        return found
 
     def _check_tensors(self) -> None:
         ternary, dense = self.spec.ternary_shapes(), self.spec.dense_shapes()
@@ -139,7 +181,9 @@ def _supported(type_name: str, name: str, is_ternary: bool) -> bool:
     """Whether a tensor of the model may have this type."""
     if type_name in _BLOCK_KINDS:
         return name in _TABLES
-    return type_name in _FLOAT_KINDS or (type_name == "I2_S" and is_ternary)
+    if type_name in ("I2_S", *PRESETS) or type_name in _TERNARY_BLOCK_KINDS:
+        return is_ternary
+    return type_name in _FLOAT_KINDS
 
 
 def _scale_name(weight: str) -> str:

@@ -11,7 +11,7 @@ from bitnet.formats.safetensors import SafetensorsFolder, TensorInfo
 from bitnet.models.huggingface_config import LinearClass, ModelConfig
 from bitnet.models.tensors import DenseTensor, FloatKind, TernaryTensor
 from bitnet.models.ternary_tensors import FloatTensor, QuartersTensor
-from bitnet.tokenizers.huggingface_files import tokenizer_from_folder
+from bitnet.tokenizers.huggingface_files import find_tokenizer, tokenizer_from_file
 from bitnet.tokenizers.tokenizer import Tokenizer
 
 _FLOAT_KINDS: dict[str, FloatKind] = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
@@ -96,8 +96,9 @@ class HuggingFaceSource:
     def packed(self, name: str) -> None:
         """There are no native files of this kind."""
 
-    def tokenizer(self) -> Tokenizer:
-        return tokenizer_from_folder(self.path, self.spec.architecture)
+    def tokenizer(self) -> Tokenizer | None:
+        file = find_tokenizer(self.path)
+        return None if file is None else tokenizer_from_file(file, self.spec.architecture)
 
     def release(self) -> None:
         self._files.release()

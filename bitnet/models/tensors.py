@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeGuard
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.quant import q6_k, q8_0
+from bitnet.quant.tl_config import Cut
 
 FloatKind = Literal["f32", "f16", "bf16"]
 BlockKind = Literal["q8_0", "q6_k"]
@@ -44,6 +46,16 @@ class StoredRows:
         return StoredRows(self.kind, data, rows, self.shift)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """A block of rows of a TL1 or TL2 tensor as its file holds it."""
+
+    cut: Cut
+    sections: tuple[npt.NDArray[np.uint8], ...]
+    """What the sections of the tensor have of it: one of TL1, three of TL2."""
+    rows: range
+
+
 class TernaryTensor(Protocol):
     """A linear layer's weights: ``y = scale * sum((code - 1) * x)`` for each output row."""
 
@@ -56,8 +68,8 @@ class TernaryTensor(Protocol):
         """(outputs, inputs)."""
 
     @property
-    def scale(self) -> float:
-        """The one scale of the tensor; exactly representable in float32."""
+    def scale(self) -> float | npt.NDArray[np.float32]:
+        """The one scale of the tensor, exactly representable in float32, or (outputs,) scales."""
 
     def codes(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
         """Return rows ``start`` to ``stop`` as codes 0, 1 and 2, which mean -1, 0 and +1.
@@ -66,7 +78,7 @@ class TernaryTensor(Protocol):
         or UnsupportedModelError when the stored values are not ternary codes.
         """
 
-    def stored(self) -> list[StoredRows]:
+    def stored(self) -> Sequence[StoredRows | StoredBlock]:
         """All rows as they are stored, in order, unchecked; none where there is no such form."""
 
 

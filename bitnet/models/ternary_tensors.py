@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
-from bitnet.models.tensors import DenseTensor, FloatKind, StoredRows
-from bitnet.quant import i2s, ternary
+from bitnet.models.tensors import DenseTensor, FloatKind, StoredBlock, StoredRows
+from bitnet.quant import i2s, ternary, tl1, tl2
+from bitnet.quant.tl_config import Blocks, Cut, TLName
 
 _CHUNK_WEIGHTS = 1 << 20
 
@@ -76,6 +77,40 @@ class I2STensor(StoredTensor):
             return []
         self.scale  # noqa: B018  # checks the size of the data
         return [StoredRows("i2_s", self.source()[: rows * columns // 4], range(rows))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TLTensor(StoredTensor):
+    """TL1 or TL2, see `bitnet.quant.tl1` and `tl2`; `blocks` fit its shape."""
+
+    kind: TLName
+    blocks: Blocks
+
+    @cached_property
+    def scale(self) -> float:
+        with self._named():
+            if self.kind == "TL1":
+                return self._scaled(tl1.read_scale(self.source(), self.shape[0] * self.shape[1]))
+            return self._scaled(tl2.read_scale(self.source(), self.shape))
+
+    def codes(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        unpack_rows = tl1.unpack_rows if self.kind == "TL1" else tl2.unpack_rows
+        with self._named():
+            return unpack_rows(self.source(), self.shape, self.blocks, start, stop)
+
+    def stored(self) -> list[StoredBlock]:
+        self.scale  # noqa: B018  # checks the size of the data
+        data, bm = self.source(), self.blocks.bm
+        cut = Cut(self.kind, self.shape[1], self.blocks)
+        sections = tl1.block_sections if self.kind == "TL1" else tl2.block_sections
+        return [
+            StoredBlock(
+                cut,
+                sections(data, self.shape, self.blocks, number),
+                range(number * bm, (number + 1) * bm),
+            )
+            for number in range(self.shape[0] // bm)
+        ]
 
 
 class QuartersTensor(StoredTensor):

@@ -83,10 +83,11 @@ def allocate(count: int, dtype: npt.DTypeLike, *, zero: bool = False) -> npt.NDA
     return raw[start : start + size].view(dtype)
 
 
-def allocate_pages(size: int) -> npt.NDArray[np.uint8]:
+def allocate_pages(size: int, *, huge: bool = True) -> npt.NDArray[np.uint8]:
     """Zeros in pages of their own, in huge ones where the system has them. Raises ModelMemoryError.
 
-    Nothing is taken until it is written.
+    Nothing is taken until it is written. huge: pages of megabytes, which all are near the thread
+    that writes to them first; without, it is those of the smallest size.
     """
     # Python's default is memory shared with child processes, which gets no huge pages.
     private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
@@ -98,7 +99,10 @@ def allocate_pages(size: int) -> npt.NDArray[np.uint8]:
     start = -raw.ctypes.data % _HUGE_PAGE
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a kernel without them
-            pages.madvise(mmap.MADV_HUGEPAGE, start, size // _HUGE_PAGE * _HUGE_PAGE)
+            if huge:
+                pages.madvise(mmap.MADV_HUGEPAGE, start, size // _HUGE_PAGE * _HUGE_PAGE)
+            else:
+                pages.madvise(mmap.MADV_NOHUGEPAGE)
     return raw[start : start + size]
 
 

@@ -16,6 +16,7 @@ from bitnet.models.matrices import matrices
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import FLOAT_DTYPES, TableKind, is_float
 from bitnet.quant.tiled import TILE
+from bitnet.quant.tl_config import Cut
 
 # How the output head is computed: with the table as it is; with its rows as int8, Q8_0 or Q6_K;
 # or first as int8, and then as it is for all rows that may be among the best.
@@ -33,6 +34,7 @@ class Plan:
     head_kind: how the head is computed, see `choose_head`.
     page_size: positions per KV page, a multiple of 32; it does not change results.
     blocking: how the ternary weights are walked through; it does not change results.
+    cuts: how the TL1 and TL2 tensors are cut that the weights come from.
     """
 
     spec: ModelSpec
@@ -43,6 +45,7 @@ class Plan:
     head_kind: HeadKind = "stored"
     page_size: int = 128
     blocking: Blocking = DEFAULT_BLOCKING
+    cuts: tuple[Cut, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kv not in ("f16", "f32"):

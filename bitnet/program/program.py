@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,11 +18,13 @@ from bitnet.errors import BoundsError
 from bitnet.kernels import sampling
 from bitnet.kernels.layouts import I2_S_BLOCK, TiledLayout
 from bitnet.kernels.pack import SourceKind, pack, pack_name
+from bitnet.kernels.pack_tl import pack_tl, pack_tl_name
 from bitnet.program import timer
 from bitnet.program.forward import add_forward
 from bitnet.program.head_pack import add_pack_head
 from bitnet.program.memory import address, ffi
 from bitnet.program.plan import Plan
+from bitnet.quant.tl_config import Cut
 
 _SIGNATURES = {
     "forward": "void (*)(bn_model *, bn_batch *, int64_t)",
@@ -31,6 +34,7 @@ _SIGNATURES = {
 }
 _PACK_HEAD = "void (*)(bn_head *, int64_t, int64_t)"
 _PACK = "int64_t (*)(void *, int64_t, int64_t, void *, int64_t, int64_t)"
+_PACK_TL = "int64_t (*)(void *, void *, void *, void *, int64_t, int64_t)"
 _TICKS = "int64_t (*)(void)"
 
 
@@ -46,6 +50,10 @@ def _packers(plan: Plan) -> list[tuple[SourceKind, int]]:
     return packers
 
 
+def _tl_packers(plan: Plan) -> tuple[Cut, ...]:
+    return plan.cuts if isinstance(plan.weights_layout, TiledLayout) else ()
+
+
 def build_module(
     plan: Plan, target: Target, *, checked: bool = False, profiled: bool = False
 ) -> Module:
@@ -54,6 +62,8 @@ def build_module(
     add_forward(module, plan)
     for kind, columns in _packers(plan):
         pack(module, plan.tiled, kind, columns)
+    for cut in _tl_packers(plan):
+        pack_tl(module, plan.tiled, cut)
     if plan.head_kind != "stored":
         add_pack_head(module, plan)
     sampling.penalize(module)
@@ -86,6 +96,7 @@ class Program:
         signatures = _SIGNATURES | {
             pack_name(plan.tiled, *packer): _PACK for packer in _packers(plan)
         }
+        signatures |= {pack_tl_name(plan.tiled, cut): _PACK_TL for cut in _tl_packers(plan)}
         if plan.head_kind != "stored":
             signatures["pack_head"] = _PACK_HEAD
         if profiled:
@@ -127,6 +138,24 @@ class Program:
         """Pack strips of 16 rows, see `kernels.pack`; False when there was a code 3."""
         function = self._functions[pack_name(self.plan.tiled, kind, columns)]
         bad = function(address(source), n_strips, shift, address(packed), first, step)
+        self.check_bounds()
+        return not bad
+
+    def pack_block(
+        self,
+        cut: Cut,
+        sections: Sequence[npt.NDArray[np.uint8]],
+        packed: npt.NDArray[np.uint8],
+        first: int,
+        step: int,
+    ) -> bool:
+        """Pack a block of a TL1 or TL2 tensor, see `kernels.pack_tl`; False when it has no codes.
+
+        The plan has to know how it is cut.
+        """
+        function = self._functions[pack_tl_name(self.plan.tiled, cut)]
+        a, b, c = [address(section) for section in sections] + [ffi.NULL] * (3 - len(sections))
+        bad = function(a, b, c, address(packed), first, step)
         self.check_bounds()
         return not bad
 

@@ -163,14 +163,14 @@ class Stepper:
         arrays["logits"] = logits
         items = attention_items((c.sequence.length, len(c.tokens)) for c in chunks)
         arrays |= self._attention_arrays(items)
-        n_regions, n_words = sync_words(self.workers.n, n_phases(plan))
+        n_words = sync_words(self.workers.n_regions, n_phases(plan))
         arrays["sync"] = allocate(n_words, np.int64, zero=True)
         batch = ffi.new("bn_batch *", self._common)
         if self.program.profiled:
             arrays["profile"] = empty_profile(self.workers.n)
             batch.profile_rows = self.workers.n
             self.profiles.append(arrays["profile"])
-        batch.n_regions = n_regions
+        batch.n_regions = self.workers.n_regions
         batch.n_tokens = len(arrays["tokens"])
         batch.n_hidden, batch.n_logits = len(rows), n_logits
         batch.n_certified, batch.n_exact = len(arrays["ranks"]), len(arrays["exact_ids"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,13 @@ import numpy.typing as npt
 from bitnet.errors import InvalidArgumentError, InvalidModelError
 from bitnet.kernels.layouts import TiledLayout
 from bitnet.models.matrices import Matrix
-from bitnet.models.tensors import StoredRows, TernaryTensor
+from bitnet.models.spec import ModelSpec
+from bitnet.models.tensors import StoredBlock, StoredRows, TernaryTensor
 from bitnet.program.memory import allocate, allocate_pages
 from bitnet.program.program import Program
 from bitnet.program.workers import Workers
 from bitnet.quant.tiled import TILE
+from bitnet.quant.tl_config import Cut
 
 _STRIPS_AT_ONCE = 64  # of 16 rows: what a thread packs at a time
 
@@ -49,6 +51,13 @@ class Joined:
         return []
 
 
+def cuts_of(spec: ModelSpec, ternary: Callable[[str], TernaryTensor]) -> tuple[Cut, ...]:
+    """The ways in which TL1 and TL2 tensors of a model are cut."""
+    stored = (ternary(name).stored() for name in spec.ternary_shapes())
+    cuts = (block.cut for blocks in stored for block in blocks if isinstance(block, StoredBlock))
+    return tuple(dict.fromkeys(cuts))
+
+
 def parts_of(matrix: Matrix, tensors: Sequence[TernaryTensor]) -> list[Part]:
     """What a matrix is packed from; `tensors` are those of its places."""
     if any(place.first % TILE for place in matrix.places):
@@ -70,7 +79,8 @@ class Packer:
     ) -> None:
         self._program = program
         self._layout = layout
-        self._memory = allocate_pages(n_bytes)
+        # Regions of a matrix are smaller than huge pages.
+        self._memory = allocate_pages(n_bytes, huge=not workers.numa)
         self._used = 0
         self._workers = workers
 
@@ -90,6 +100,9 @@ class Packer:
         if any(len(run.rows) % TILE for run in stored):
             stored = []
         for run in stored:
+            if isinstance(run, StoredBlock):
+                yield partial(self._pack_block, part, run, packed)
+                continue
             for rows in _pieces(run.rows):
                 yield partial(self._pack, part, run.part(rows), packed)
         if not stored:
@@ -111,11 +124,19 @@ class Packer:
             run.kind, columns, run.data, n_strips, run.shift, packed, tile, part.step
         )
         if not ok:
-            raise InvalidModelError(
-                getattr(part.tensor, "path", ""),
-                f"a code in rows {run.rows.start} to {run.rows.stop} is 3, not 0, 1 or 2",
-                tensor=part.tensor.name,
-            )
+            self._refuse(part, run.rows)
+
+    def _pack_block(self, part: Part, block: StoredBlock, packed: Array) -> None:
+        tile = part.first + block.rows.start // TILE * part.step
+        if not self._program.pack_block(block.cut, block.sections, packed, tile, part.step):
+            self._refuse(part, block.rows)
+
+    def _refuse(self, part: Part, rows: range) -> NoReturn:
+        raise InvalidModelError(
+            getattr(part.tensor, "path", ""),
+            f"something in rows {rows.start} to {rows.stop} stands for no ternary code",
+            tensor=part.tensor.name,
+        )
 
 
 def _pieces(rows: range) -> Iterator[range]:
@@ -134,12 +155,13 @@ def strip_addresses(rows: int, parts: Sequence[Part]) -> tuple[Array, list[Array
     keep = []
     for part in parts:
         runs = part.tensor.stored()
-        if len(runs) != 1 or runs[0].kind != "i2_s":
+        run = runs[0] if len(runs) == 1 else None
+        if not isinstance(run, StoredRows) or run.kind != "i2_s":
             raise InvalidArgumentError(
                 f"layout 'i2_s' uses tensors as they are stored, and {part.tensor.name} is not I2_S"
             )
         n, columns = part.tensor.shape
-        data = runs[0].data
+        data = run.data
         strips = data.ctypes.data + np.arange(n // TILE) * (TILE * columns // 4)
         addresses[part.first : part.first + n // TILE * part.step : part.step] = strips
         keep.append(data)

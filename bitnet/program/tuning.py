@@ -180,10 +180,9 @@ def _weights_per_second(
     q = allocate(n_tokens * layout.q_width(columns), np.int8, zero=True)
 
     def seconds() -> float:
-        n_regions, n_words = sync_words(workers.n, 1)
-        sync = allocate(n_words, np.int64, zero=True)
+        sync = allocate(sync_words(workers.n_regions, 1), np.int64, zero=True)
         out = allocate(BLOCK_ROWS * workers.n, np.int32)
-        job = _ffi.new("bn_tuning *", {"n_regions": n_regions, "n_blocks": n_blocks})
+        job = _ffi.new("bn_tuning *", {"n_regions": workers.n_regions, "n_blocks": n_blocks})
         job.yield_thread = _ffi.cast("void *", yield_function())
         for name, array in (("sync", sync), ("weights", weights), ("q", q), ("out", out)):
             setattr(job, name, _ffi.cast("void *", array.ctypes.data))

@@ -70,6 +70,14 @@ def read_scale(data: NDArray[np.uint8], count: int) -> float:
     return read_trailer(data)
 
 
+def block_sections(
+    data: NDArray[np.uint8], shape: Shape, blocks: Blocks, number: int
+) -> tuple[NDArray[np.uint8]]:
+    """The bytes of a block of bm rows."""
+    size = blocks.bm * shape[1] // 4
+    return (data[number * size :][:size],)
+
+
 def unpack_rows(
     data: NDArray[np.uint8], shape: Shape, blocks: Blocks, start: int, stop: int
 ) -> NDArray[np.uint8]:

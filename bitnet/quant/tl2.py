@@ -108,6 +108,15 @@ def read_scale(data: Bytes, shape: Shape) -> float:
     return read_trailer(data)
 
 
+def block_sections(data: Bytes, shape: Shape, blocks: Blocks, number: int) -> tuple[Bytes, ...]:
+    """What the sections A, B and C have of a block of bm rows."""
+    sections, at = [], 0
+    for size in section_bytes((blocks.bm, shape[1]), blocks):
+        sections.append(data[at + number * size :][:size])
+        at += size * (shape[0] // blocks.bm)
+    return tuple(sections)
+
+
 def unpack_rows(data: Bytes, shape: Shape, blocks: Blocks, start: int, stop: int) -> Bytes:
     """Codes (stop - start, columns) of the rows start to stop of a tensor of `shape`.
 

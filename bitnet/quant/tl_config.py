@@ -47,6 +47,21 @@ class Blocks:
                 raise InvalidArgumentError(f"{key} is {getattr(self, key)}, not 1 to {MAX_SIZE}")
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How tensors of a type and so many columns are cut."""
+
+    name: TLName
+    columns: int
+    blocks: Blocks
+
+    @property
+    def suffix(self) -> str:
+        """A name for code that depends on it."""
+        b = self.blocks
+        return f"{self.name.lower()}_{self.columns}_{b.bm}_{b.bk}_{b.bmm}"
+
+
 def _table(*rows: tuple[int, int, int, int, int]) -> dict[Shape, Blocks]:
     return {(m, k): Blocks(bm, bk, bmm) for m, k, bm, bk, bmm in rows}
 

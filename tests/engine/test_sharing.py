@@ -13,6 +13,7 @@ import pytest
 
 import bitnet
 from bitnet.program.step import Chunk
+from bitnet.program.topology import available_cores
 
 PROMPTS = [[1, 2, 3], [4] * 40, [5, 6], list(range(3, 90))]
 GREEDY: dict[str, Any] = {"max_new_tokens": 12, "temperature": 0}
@@ -207,8 +208,8 @@ def test_hidden_states_are_what_the_logits_come_from(model: bitnet.Model, tiny_m
 
 def test_another_number_of_threads_gives_the_same_tokens(model: bitnet.Model) -> None:
     expected = model.generate(PROMPTS[3], **GREEDY).token_ids
-    model.set_threads(3)
-    assert model.threads == 3
+    model.set_threads(1000)
+    assert model.threads == available_cores()
     assert model.generate(PROMPTS[3], **GREEDY).token_ids == expected
     with pytest.raises(bitnet.InvalidArgumentError, match="threads"):
         model.set_threads(0)
@@ -257,6 +258,40 @@ def test_a_broken_request_fails_alone(model: bitnet.Model, monkeypatch: pytest.M
     good, bad = model.generate_batch([PROMPTS[0], PROMPTS[1]], **GREEDY)
     assert isinstance(good, bitnet.Completion)
     assert isinstance(bad, bitnet.GenerationError)
+
+
+def test_whoever_wants_the_model_alone_waits_for_one_step_at_most(model: bitnet.Model) -> None:
+    ended = []
+
+    def run() -> None:
+        model.generate(PROMPTS[0], max_new_tokens=240, temperature=0)
+        ended.append(True)
+
+    running = threading.Thread(target=run)
+    running.start()
+    states = [model.hidden_states(PROMPTS[2]) for _ in range(3)]
+    model.trim()
+    assert not ended
+    running.join()
+    assert all((state == states[0]).all() for state in states)
+
+
+def test_threads_that_want_the_model_alone_let_generations_go_on(model: bitnet.Model) -> None:
+    stop = threading.Event()
+
+    def embed() -> None:
+        while not stop.is_set():
+            model.hidden_states(PROMPTS[2])
+
+    threads = [threading.Thread(target=embed) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert model.generate(PROMPTS[0], max_new_tokens=20, temperature=0).finish_reason
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_threads_that_generate_take_turns(model: bitnet.Model) -> None:

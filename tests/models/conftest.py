@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import pytest
 
 from bitnet.formats.gguf_writer import TensorData, write_gguf
 from bitnet.models.spec import ModelSpec
-from bitnet.quant import i2s, ternary
+from bitnet.quant import i2s, ternary, tl1, tl2
+from bitnet.quant.tl_config import Blocks
 
 Array = npt.NDArray[Any]
 
@@ -122,6 +123,7 @@ def write_tiny_gguf(
     linear_type: str = "I2_S",
     dense_type: str = "F32",
     metadata: dict[str, Any] | None = None,
+    blocks: Mapping[tuple[int, int], Blocks] | None = None,
     change: Callable[[list[TensorData]], list[TensorData]] = lambda tensors: tensors,
 ) -> Path:
     spec, arch = model.spec, architecture or model.spec.architecture
@@ -150,8 +152,13 @@ def write_tiny_gguf(
             heads = spec.n_heads if "attn_q" in name else spec.n_kv_heads
             codes = interleave_rows(codes, heads)
         scale = model.scales[name]
-        floats = (codes.astype(np.float32) - 1) * np.float32(scale)
-        data = i2s.pack(codes, scale) if linear_type == "I2_S" else as_type(floats, linear_type)
+        if linear_type == "I2_S":
+            data = i2s.pack(codes, scale)
+        elif blocks is not None:
+            data = (tl1 if linear_type == "TL1" else tl2).pack(codes, scale, blocks[codes.shape])
+        else:
+            floats = (codes.astype(np.float32) - 1) * np.float32(scale)
+            data = as_type(floats, linear_type)
         tensors.append(TensorData(name, codes.shape, linear_type, data))
     write_gguf(path, {k: v for k, v in keys.items() if v is not None}, change(tensors))
     return path
