@@ -1,7 +1,9 @@
 # Needs Python 3.10 or later with its headers, and a C compiler; the rest is installed into .venv.
 #
 #   make demo     a story by the bundled model
+#   make install  libbitnet for C and C++ into PREFIX, below DESTDIR; and make uninstall
 #   make test     the tests, of libbitnet too
+#   make compat   the tests that any libbitnet must pass, on an installed one
 #   make lint     ruff and mypy
 #   make parity   the tests that need torch: bitnet beside transformers, and the training pipeline
 #   make clean    remove everything that these made
@@ -10,14 +12,29 @@ PYTHON ?= python3
 VENV := .venv
 PARITY := build/venv-parity
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+PREFIX ?= /usr/local
+DESTDIR ?=
+INSTALL = $(VENV)/bin/python install_cffi.py "$(PREFIX)" $(if $(DESTDIR),--destdir "$(DESTDIR)")
 
-.PHONY: demo test lint parity parity-venv clean
+.PHONY: demo install uninstall test compat lint parity parity-venv clean
 
 demo: $(VENV)/cli.stamp
 	$(VENV)/bin/bitnet run -p "Once upon a time" -n 80 --temperature 0
 
+install: $(VENV)/dev.stamp
+	$(INSTALL)
+
+uninstall: $(VENV)/dev.stamp
+	$(INSTALL) --uninstall
+
 test: $(VENV)/dev.stamp build/libbitnet.stamp
 	$(VENV)/bin/python -m pytest -rs
+
+compat: $(VENV)/dev.stamp
+	rm -rf build/prefix
+	$(VENV)/bin/python install_cffi.py "$(CURDIR)/build/prefix"
+	BITNET_LIBRARY="$(CURDIR)/build/prefix/lib/libbitnet.so" \
+		$(VENV)/bin/python -m pytest -rs compat_tests
 
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff check .
@@ -47,6 +64,6 @@ $(PARITY)/torch.stamp: pyproject.toml training/requirements.txt | $(PARITY)/bin/
 	$(PARITY)/bin/python $(PIP_INSTALL) -r training/requirements.txt -e '.[dev]'
 	touch $@
 
-build/libbitnet.stamp: build_cffi.py bitnet.h pyproject.toml $(wildcard cabi/*) $(VENV)/dev.stamp
+build/libbitnet.stamp: build_cffi.py bitnet.h bitnet_ext.h pyproject.toml $(wildcard cabi/*) $(VENV)/dev.stamp
 	$(VENV)/bin/python build_cffi.py
 	touch $@

@@ -1,8 +1,9 @@
 """Build libbitnet, the C library of bitnet.h: `python build_cffi.py [FOLDER]`.
 
 The library goes to FOLDER, by default `build/` beside this file. It holds the C files of cabi/ and
-what cffi generates to reach bitnet/embed.py, and it starts the Python that built it. Needed: cffi,
-setuptools, a C compiler, and a Python with headers and a shared library.
+what cffi generates to reach bitnet/embed/, and it starts the Python that built it. Needed: cffi,
+setuptools, a C compiler, and a Python with headers and a shared library. install_cffi.py installs
+it for others to use.
 """
 
 from __future__ import annotations
@@ -16,22 +17,40 @@ import sysconfig
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent
 CABI = ROOT / "cabi"
-SOURCES = ("api.c", "unsupported.c", "last_error.c", "check.c", "start.c", "platform.c")
+SOURCES = tuple(sorted(path.name for path in CABI.glob("*.c")))
+HEADERS = (ROOT / "bitnet.h", ROOT / "bitnet_ext.h")  # what is exported
 MODULE = "_libbitnet"  # the name under which embedded Python finds the library
 
-# What the linked file is called; the second name is the one that older bindings look for.
-LIBRARY_NAMES: Mapping[str, tuple[str, str]] = {
-    "win32": ("bitnet.dll", "bitnet_ffi.dll"),
-    "darwin": ("libbitnet.dylib", "libbitnet_ffi.dylib"),
+
+class LibraryNames(NamedTuple):
+    """What the library is called on a platform. All but `file` are links to it, or copies."""
+
+    link: str  # what -lbitnet looks for
+    alias: str  # what older bindings look for
+    soname: str  # what linked programs look for: the ABI version
+    file: str  # ABI version and release
+
+
+# {abi} and {release} are filled in by library_names().
+LIBRARY_NAMES: Mapping[str, LibraryNames] = {
+    "win32": LibraryNames("bitnet.dll", "bitnet_ffi.dll", "bitnet.dll", "bitnet.dll"),
+    "darwin": LibraryNames(
+        "libbitnet.dylib",
+        "libbitnet_ffi.dylib",
+        "libbitnet.{abi}.dylib",
+        "libbitnet.{abi}.{release}.dylib",
+    ),
 }
-ELF_NAMES = ("libbitnet.so", "libbitnet_ffi.so")
+ELF_NAMES = LibraryNames(
+    "libbitnet.so", "libbitnet_ffi.so", "libbitnet.so.{abi}", "libbitnet.so.{abi}.{release}"
+)
 
 GLUE = """
 #include "host.h"
@@ -56,32 +75,41 @@ class BuildError(Exception):
     """Something that the build needs is missing."""
 
 
-def library_names() -> tuple[str, str]:
-    """File name of the library on this platform, and its alias."""
-    return LIBRARY_NAMES.get(sys.platform, ELF_NAMES)
+def library_names() -> LibraryNames:
+    """The library's names on this platform."""
+    values = {"abi": abi_version(), "release": project_version()}
+    names = LIBRARY_NAMES.get(sys.platform, ELF_NAMES)
+    return LibraryNames(*(name.format(**values) for name in names))
 
 
-def build(folder: Path) -> Path:
-    """Build the library into `folder` and return its path. Raises BuildError."""
+def build(folder: Path, *, installed: bool = False) -> Path:
+    """Build the library into `folder` and return its path there.
+
+    installed: the library is for a prefix: it looks for the bitnet package beside itself only and
+        knows nothing of this source tree.
+
+    Raises BuildError.
+    """
     check_requirements()
-    name, alias = library_names()
+    names = library_names()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".libbitnet-") as work:
-        (Path(work) / "build_config.h").write_text(build_config(), encoding="utf-8")
-        built = compile_library(Path(work), name)
-        built.replace(folder / name)  # in one step: a running program keeps the old file
-    add_alias(folder, name, alias)
-    return folder / name
+        (Path(work) / "build_config.h").write_text(build_config(installed), encoding="utf-8")
+        built = compile_library(Path(work), names)
+        built.replace(folder / names.file)  # in one step: a running program keeps the old file
+        for name in sorted({names.soname, names.link, names.alias} - {names.file}):
+            add_name(folder / names.file, folder / name, Path(work) / name)
+    return folder / names.link
 
 
-def add_alias(folder: Path, name: str, alias: str) -> None:
-    """Offer the library under its older name. A link, where there are links: a process that asks
-    for both names then gets one library."""
+def add_name(library: Path, name: Path, aside: Path) -> None:
+    """Offer the library under one more name, made aside first. A link, where there are links: a
+    process that asks for both names then gets one library."""
     if sys.platform == "win32":
-        shutil.copy2(folder / name, folder / alias)
-        return
-    (folder / alias).unlink(missing_ok=True)
-    (folder / alias).symlink_to(name)
+        shutil.copy2(library, aside)
+    else:
+        aside.symlink_to(library.name)
+    aside.replace(name)
 
 
 def check_requirements() -> None:
@@ -112,15 +140,16 @@ def library_folder() -> str:
     return str(sysconfig.get_config_var("LIBDIR"))
 
 
-def compile_library(work: Path, name: str) -> Path:
+def compile_library(work: Path, names: LibraryNames) -> Path:
     """Generate, compile and link in the folder `work`; returns the file made."""
     try:
         from cffi import FFI, VerificationError
     except ImportError as error:
         raise BuildError("cffi is missing; run: pip install cffi setuptools") from error
-    header = (ROOT / "bitnet.h").read_text(encoding="utf-8")
+    headers = [header.read_text(encoding="utf-8") for header in HEADERS]
     ffi: FFI = FFI()
-    ffi.cdef(declarations(header))
+    for header in headers:
+        ffi.cdef(declarations(header))
     ffi.cdef(f'extern "Python+C" {{ {declarations((CABI / "host.h").read_text())} }}')
     ffi.cdef(declarations((CABI / "report.h").read_text()))
     ffi.embedding_api("")  # exports come from the C files
@@ -131,15 +160,17 @@ def compile_library(work: Path, name: str) -> Path:
         sources=[str(CABI / source) for source in SOURCES],
         include_dirs=[str(work), str(ROOT), str(CABI)],
         define_macros=[("BITNET_BUILDING_LIBRARY", None)],
-        **link_options(work, name, exported_names(header)),
+        **link_options(
+            work, names.soname, [name for header in headers for name in exported_names(header)]
+        ),
     )
     try:
-        return Path(ffi.compile(tmpdir=str(work), target=name))
+        return Path(ffi.compile(tmpdir=str(work), target=names.link))
     except VerificationError as error:
         raise BuildError(f"compiling libbitnet failed: {error}") from error
 
 
-def link_options(work: Path, name: str, exports: list[str]) -> dict[str, list[str]]:
+def link_options(work: Path, soname: str, exports: list[str]) -> dict[str, list[str]]:
     """Options that hide every symbol but `exports` and tie the library to this libpython."""
     if sys.platform == "win32":
         return {"libraries": []}
@@ -151,16 +182,16 @@ def link_options(work: Path, name: str, exports: list[str]) -> dict[str, list[st
     if sys.platform == "darwin":
         listing = work / "exports.txt"
         listing.write_text("".join(f"_{symbol}\n" for symbol in exports))
-        link = [f"-Wl,-exported_symbols_list,{listing}", f"-Wl,-install_name,@rpath/{name}"]
+        link = [f"-Wl,-exported_symbols_list,{listing}", f"-Wl,-install_name,@rpath/{soname}"]
     else:
         listing = work / "exports.map"
         listing.write_text(f"{{ global: {'; '.join(exports)}; local: *; }};\n")
-        link = [f"-Wl,--version-script={listing}", f"-Wl,-soname,{name}"]
+        link = [f"-Wl,--version-script={listing}", f"-Wl,-soname,{soname}"]
     return {**options, "extra_link_args": link}
 
 
 def exported_names(header: str) -> list[str]:
-    """The functions that bitnet.h declares."""
+    """The functions that a public header declares."""
     return re.findall(r"^BITNET_API[^(;]*\b(bitnet_\w+)\(", header, re.MULTILINE)
 
 
@@ -174,17 +205,19 @@ def declarations(header: str) -> str:
     return text + "".join(f"\n#define {name} {value}" for name, value in constants)
 
 
-def build_config() -> str:
+def build_config(installed: bool) -> str:
     """The generated header: where this Python is, and the code that makes bitnet importable."""
     home = Path(sys.base_prefix)
     stdlib = Path(sysconfig.get_path("stdlib")).relative_to(home)
     bootstrap = (CABI / "bootstrap.py").read_text(encoding="utf-8")
-    bootstrap += f"\nprepare(LIBRARY, {str(ROOT)!r}, {site_folders()!r})\n"
+    project, site_dirs = ("", []) if installed else (str(ROOT), site_folders())
+    bootstrap += f"\nprepare(LIBRARY, {project!r}, {site_dirs!r}, {project_version()!r})\n"
     values = {
         "VERSION": project_version(),
         "HOME": str(home),
         "STDLIB": stdlib.as_posix(),
-        "EXECUTABLE": sys.executable,
+        # a virtual environment belongs to the source tree, not to a prefix
+        "EXECUTABLE": sys._base_executable if installed else sys.executable,
         "BOOTSTRAP": bootstrap,
     }
     lines = [f"#define BITNET_BUILD_{name} {c_string(value)}" for name, value in values.items()]
@@ -201,10 +234,17 @@ def site_folders() -> list[str]:
 
 
 def project_version() -> str:
-    text = (ROOT / "bitnet" / "__init__.py").read_text(encoding="utf-8")
-    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    return find_in(ROOT / "bitnet" / "__init__.py", r'^__version__ = "([^"]+)"$')
+
+
+def abi_version() -> str:
+    return find_in(ROOT / "bitnet.h", r"^#define BITNET_ABI_VERSION (\d+)$")
+
+
+def find_in(path: Path, pattern: str) -> str:
+    found = re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
-        raise BuildError("bitnet/__init__.py has no __version__")
+        raise BuildError(f"{path}: nothing matches {pattern}")
     return found.group(1)
 
 

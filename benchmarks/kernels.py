@@ -20,11 +20,12 @@ import numpy as np
 from bitnet.codegen import Buffer, Function, Module, Target, Value, find_target, jit
 from bitnet.codegen import types as t
 from bitnet.kernels import ternary
-from bitnet.kernels.attention import SPAN, attend_span, partial_size
+from bitnet.kernels.attention import SPAN, attend_span
 from bitnet.kernels.head import STORED, Kind, head_rows
 from bitnet.kernels.kv_cache import Cached, KVLayout
 from bitnet.kernels.layouts import Base3, InPlace, Layout, TiledLayout, TwoBit
 from bitnet.kernels.norm import quantize, rms_norm
+from bitnet.kernels.span_merge import partial_size
 from bitnet.kernels.ternary import BLOCK_ROWS
 from bitnet.kernels.ternary_rows import rows_block
 from bitnet.program.memory import allocate
@@ -166,7 +167,7 @@ def attention() -> Kernel:
             seen[i] = k.const(t.i64, POSITIONS)
         zero = k.const(t.i64, 0)
         with k.loop(0, POSITIONS, SPAN) as start:
-            attend_span(k, Cached(kv, table, 1, zero), zero, start, q, seen, out)
+            attend_span(k, Cached(kv, table, 1, zero), zero, start, q, seen, out, pages.part(0, 0))
 
     arrays = {
         "pages": (kv.element, n_pages * kv.page_elements),

@@ -5,7 +5,7 @@
 ...     print(model.generate("Once upon a time", seed=1).text)
 """
 
-from bitnet.engine import SamplingParams, Timings
+from bitnet.engine import SamplingParams, Timings, TokenLogprobs
 from bitnet.errors import (
     BitNetError,
     BoundsError,
@@ -13,6 +13,7 @@ from bitnet.errors import (
     CompileError,
     ContextLengthExceededError,
     GenerationError,
+    GenerationTimeoutError,
     InvalidArgumentError,
     InvalidModelError,
     ModelClosedError,
@@ -23,8 +24,10 @@ from bitnet.errors import (
     UnsupportedOperationError,
     UnsupportedTargetError,
 )
-from bitnet.model import Completion, Generation, Model, bundled_model_path, load
+from bitnet.generation import Completion, Generation, Token
+from bitnet.model import Model, bundled_model_path, load
 from bitnet.models import ModelSpec
+from bitnet.program.memory import MemoryBudget
 
 __version__ = "0.1.0"
 
@@ -37,8 +40,10 @@ __all__ = [
     "ContextLengthExceededError",
     "Generation",
     "GenerationError",
+    "GenerationTimeoutError",
     "InvalidArgumentError",
     "InvalidModelError",
+    "MemoryBudget",
     "Model",
     "ModelClosedError",
     "ModelFileError",
@@ -47,6 +52,8 @@ __all__ = [
     "ModelSpec",
     "SamplingParams",
     "Timings",
+    "Token",
+    "TokenLogprobs",
     "UnsupportedModelError",
     "UnsupportedOperationError",
     "UnsupportedTargetError",

@@ -26,7 +26,7 @@ from bitnet.errors import (
     UnsupportedOperationError,
 )
 from bitnet.formats import sniff
-from bitnet.formats.gguf import GGUFFile, MetadataValue
+from bitnet.formats.gguf import GGUFFile
 from bitnet.formats.gguf_header import ALIGNMENT_KEY
 from bitnet.formats.gguf_types import tensor_bytes
 from bitnet.formats.gguf_writer import TensorData, WritableValue, write_gguf
@@ -42,11 +42,12 @@ from bitnet.models.native import (
     scale_name,
 )
 from bitnet.models.tensors import DenseTensor, TernaryTensor
+from bitnet.models.ternary_tensors import FloatTensor
 from bitnet.program import Plan, Program
 from bitnet.program.head import n_tiles
 from bitnet.program.head_weights import HeadWeights
 from bitnet.program.plan import choose_head
-from bitnet.program.ternary_weights import Packer, cuts_of, parts_of
+from bitnet.program.ternary_weights import Packer, cuts_of, parts_of, row_scales
 from bitnet.program.workers import Workers, team_size
 from bitnet.quant import q6_k, q8_0
 from bitnet.quant.tiled import GROUP_ROWS, TILE, TILE_BYTES, TiledName
@@ -144,7 +145,7 @@ class _Conversion:
 
     def metadata(self) -> dict[str, WritableValue]:
         """That of the source, and what makes the file a native one."""
-        kept = {key: _writable(key, value) for key, value in self._file.metadata.items()}
+        kept: dict[str, WritableValue] = {**self._file.metadata.stored}
         return kept | {ALIGNMENT_KEY: TILE_BYTES, LAYOUT_KEY: self._layout, VERSION_KEY: VERSION}
 
     def tensors(self) -> list[TensorData]:
@@ -222,9 +223,14 @@ class _Conversion:
         def make(n: int, matrix: Matrix) -> Array:
             return np.array([t.scale for t in self._linears(n, matrix)], np.float32)
 
+        def make_rows(n: int, matrix: Matrix) -> Array:
+            return row_scales(matrix, self._linears(n, matrix))
+
         for n, name, matrix in self._each_matrix():
-            shape = (len(matrix.places),)
-            yield self._tensor(scale_name(n, name), shape, "F32", partial(make, n, matrix))
+            by_row = any(map(_has_row_scales, self._linears(n, matrix)))
+            shape = (matrix.rows if by_row else len(matrix.places),)
+            scales = partial(make_rows if by_row else make, n, matrix)
+            yield self._tensor(scale_name(n, name), shape, "F32", scales)
 
     def _matrices(self) -> Iterator[TensorData]:
         layout = self._program.plan.tiled
@@ -258,16 +264,6 @@ class _Conversion:
             yield self._tensor(name, shape, kind, partial(make, field))
 
 
-def _writable(key: str, value: MetadataValue) -> WritableValue:
-    """A value of the source such that it is written without loss."""
-    if isinstance(value, float):
-        with np.errstate(over="ignore"):
-            return value if np.float32(value) == value else np.float64(value)
-    if isinstance(value, list):
-        texts = [item for item in value if isinstance(item, str)]
-        if len(texts) < len(value):
-            raise UnsupportedOperationError(
-                f"metadata key {key!r} is an array of arrays, which cannot be written"
-            )
-        return texts
-    return value
+def _has_row_scales(tensor: TernaryTensor) -> bool:
+    # Floats have one scale, and finding it takes reading all of them.
+    return not isinstance(tensor, FloatTensor) and isinstance(tensor.scale, np.ndarray)

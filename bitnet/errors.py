@@ -9,7 +9,8 @@ BitNetError
 ├── ModelClosedError            the model was closed
 ├── ModelMemoryError            the machine has not enough memory
 ├── GenerationError             a running generation failed
-│   └── ContextLengthExceededError
+│   ├── ContextLengthExceededError
+│   └── GenerationTimeoutError      the next token did not come in time; it may be asked for again
 ├── CodegenError                compiling or running generated code
 │   ├── UnsupportedTargetError  this CPU lacks what the target needs
 │   ├── CompileError            LLVM refused the code
@@ -41,14 +42,14 @@ class ModelFileError(BitNetError):
         self, path: str | os.PathLike[str], rule: str, *, tensor: str | None = None
     ) -> None:
         where = f"{os.fspath(path)}: " + (f"tensor {tensor}: " if tensor else "")
-        super().__init__(_printable(where + rule))
+        super().__init__(printable(where + rule))
         self.path = os.fspath(path)
         self.tensor = tensor
         self.rule = rule
 
 
-def _printable(text: str) -> str:
-    """Names in a hostile file may hold terminal escapes; show their codes instead."""
+def printable(text: str) -> str:
+    """Text with codes for what a terminal may obey; names in a hostile file may hold such."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
@@ -74,6 +75,10 @@ class GenerationError(BitNetError):
 
 class ContextLengthExceededError(GenerationError):
     """The prompt, or the prompt and its continuation, do not fit the context."""
+
+
+class GenerationTimeoutError(GenerationError, TimeoutError):
+    """The next token did not come in time. The generation goes on and may be asked again."""
 
 
 class CodegenError(BitNetError):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypedDict
@@ -14,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.codegen import find_target
-from bitnet.engine import Engine, SamplingParams, Timings
-from bitnet.engine.request import FinishReason
-from bitnet.engine.text import StopStrings
-from bitnet.errors import InvalidArgumentError
+from bitnet.engine import Engine, SamplingParams
+from bitnet.errors import BitNetError, InvalidArgumentError
+from bitnet.generation import Completion, Generation
 from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
 from bitnet.models import open_checkpoint
 from bitnet.program import Plan, Program
+from bitnet.program.footprint import model_bytes
+from bitnet.program.memory import MemoryBudget
 from bitnet.program.plan import HeadKind, choose_head
 from bitnet.program.step import Stepper
 from bitnet.program.ternary_weights import cuts_of
@@ -45,6 +44,7 @@ class Options(TypedDict, total=False):
     """Keyword arguments of a generation; see `bitnet.SamplingParams` for their meaning."""
 
     max_new_tokens: int
+    max_length: int | None
     temperature: float
     top_k: int
     top_p: float
@@ -54,19 +54,7 @@ class Options(TypedDict, total=False):
     presence_penalty: float
     seed: int | None
     stop: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """The result of a generation."""
-
-    text: str
-    token_ids: list[int]
-    """The new tokens, without the one that ended the generation."""
-    finish_reason: FinishReason
-    """What ended it: "stop", the model or a stop string; "length", max_new_tokens or the context;
-    "cancelled", `Generation.close`."""
-    timings: Timings
+    logprobs: int
 
 
 def bundled_model_path() -> Path:
@@ -84,6 +72,10 @@ def load(
     layout: LayoutName | None = None,
     head: HeadKind | None = None,
     numa: bool = False,
+    tokenizer: str | os.PathLike[str] | None = None,
+    chat_template: str | os.PathLike[str] = "auto",
+    max_requests: int | None = None,
+    memory: MemoryBudget | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Load and compile a model.
@@ -102,18 +94,39 @@ def load(
         with "stored". None is the file's own Q6_K or Q8_0, "certified" for large tables of
         floats, else "stored".
     numa: pin each thread to a core of its own, spread over all memory nodes, and keep packed
-        weights near the threads that read them; a native file is copied for that.
+        weights near the threads that read them; a native file is copied for that. Tables that are
+        used as they are in the file stay there, and caches are near whoever writes to them.
+    tokenizer: a tokenizer.json, a tokenizer.model (of SentencePiece or Llama 3), a GGUF file, or
+        a folder with one of the first two. None is that in the model's files, or else a
+        tokenizer.json beside them or in the folder above.
+    chat_template: "auto" is the one in the model's or the tokenizer's files. Else the name of one
+        of several in there, or one of "raw", "instruct", "bitnet", "llama3-chat", "chatml",
+        "falcon3", "gemma", or a file of Jinja source.
+    max_requests: how many generations are computed together, 1 to 128; None is as many as fit.
+    memory: counts what the model takes, among others perhaps; beyond its limit the model is
+        refused before anything is allocated, and so is a generation that needs more later.
     progress: called with the share of the weights that is loaded, 0 to 1.
 
     Raises ModelNotFoundError, InvalidModelError and UnsupportedModelError for the files,
     UnsupportedTargetError for the target, UnsupportedOperationError for `numa` where the system
-    does not tell its nodes, InvalidArgumentError for the rest.
+    does not tell its nodes, ModelMemoryError, InvalidArgumentError for the rest.
     """
     chosen = find_target(target)
-    checkpoint = open_checkpoint(bundled_model_path() if path is None else path)
+    path = bundled_model_path() if path is None else path
+    checkpoint = open_checkpoint(path, tokenizer, chat_template)
     try:
         return Model(
-            checkpoint, chosen.name, threads, context, kv, layout, head, progress, numa=numa
+            checkpoint,
+            chosen.name,
+            threads,
+            context,
+            kv,
+            layout,
+            head,
+            max_requests,
+            MemoryBudget(within=memory),
+            progress,
+            numa=numa,
         )
     except BaseException:
         checkpoint.close()
@@ -130,11 +143,13 @@ def compile_model(
     workers: Workers,
     progress: Progress | None,
     *,
+    memory: MemoryBudget | None = None,
     profiled: bool = False,
 ) -> tuple[Program, Weights]:
     """The program for a checkpoint, and its weights, for sequences of up to `context` positions.
 
-    profiled: see `Program`; the other arguments, and what is raised, as in `load`.
+    memory: counts the weights and the buffers of steps. profiled: see `Program`; the other
+    arguments, and what is raised, as in `load`.
     """
     spec = checkpoint.spec
     embedding = checkpoint.dense("token_embd.weight").kind
@@ -151,6 +166,9 @@ def compile_model(
         blocking=tuning.blocking,
         cuts=cuts_of(spec, checkpoint.ternary),
     )
+    if memory is not None:
+        n_bytes = model_bytes(plan, context, min(STEP_TOKENS, context))
+        memory.take(n_bytes, "the weights and buffers")
     program = Program(plan, chosen, profiled=profiled)
     return program, Weights(program, checkpoint, context, workers, progress)
 
@@ -167,6 +185,8 @@ class Model:
         kv: KVKind,
         layout: LayoutName | None,
         head: HeadKind | None,
+        max_requests: int | None,
+        memory: MemoryBudget,
         progress: Progress | None,
         *,
         numa: bool,
@@ -174,18 +194,34 @@ class Model:
         limit = checkpoint.spec.context_length
         if context is not None and not 1 <= context <= limit:
             raise InvalidArgumentError(f"context must be in 1..{limit}, not {context}")
+        if max_requests is not None and not 1 <= max_requests <= STEP_TOKENS:
+            raise InvalidArgumentError(
+                f"max_requests must be in 1..{STEP_TOKENS}, not {max_requests}"
+            )
         self.context = context or min(limit, _DEFAULT_CONTEXT)
+        """Positions that a sequence may have, prompt and answer together."""
         workers = Workers(team_size(threads, checkpoint.size_bytes), numa=numa)
         try:
             program, weights = compile_model(
-                checkpoint, target, self.context, kv, layout, head, workers, progress
+                checkpoint,
+                target,
+                self.context,
+                kv,
+                layout,
+                head,
+                workers,
+                progress,
+                memory=memory,
             )
-            stepper = Stepper(program, weights, workers, min(STEP_TOKENS, self.context))
+            n_tokens = min(STEP_TOKENS, self.context)
+            stepper = Stepper(program, weights, workers, n_tokens, memory)
         except BaseException:
             workers.close()
+            memory.close()
             raise
         self._checkpoint = checkpoint
-        self._engine = Engine(stepper, self.context)
+        self._memory = memory
+        self._engine = Engine(stepper, self.context, max_requests)
 
     @property
     def config(self) -> ModelSpec:
@@ -196,6 +232,47 @@ class Model:
     def path(self) -> Path:
         """The file or folder that the model was loaded from."""
         return self._checkpoint.path
+
+    @property
+    def name(self) -> str:
+        """What the files call the model, or else the file or folder name."""
+        return self._checkpoint.name
+
+    @property
+    def version(self) -> str:
+        """The version that the files give the model; empty when they give none."""
+        return self._checkpoint.version
+
+    @property
+    def weight_types(self) -> frozenset[str]:
+        """How the files hold the ternary weights, such as {"I2_S"}."""
+        return self._checkpoint.weight_types
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the files that hold the weights."""
+        return self._checkpoint.size_bytes
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes in use, as `MemoryBudget` counts them; 0 once closed."""
+        return self._memory.used
+
+    @property
+    def threads(self) -> int:
+        """How many threads work together."""
+        return self._engine.threads
+
+    def set_threads(self, n: int) -> None:
+        """Use `n` threads from the next step on, or one per core if that is fewer.
+
+        Raises InvalidArgumentError.
+        """
+        self._engine.set_threads(n)
+
+    def trim(self) -> None:
+        """Free memory that is only kept to be used again."""
+        self._engine.trim()
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -210,37 +287,78 @@ class Model:
         """
         return self._engine.logits([int(i) for i in ids])
 
+    def hidden_states(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Hidden states of `ids` after the final norm: float32 (len(ids), hidden_size).
+
+        These are what the output head reads, and embeddings of the text so far. Raises as
+        `logits`.
+        """
+        return self._engine.hidden_states([int(i) for i in ids])
+
     def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion:
         """Continue `prompt`, text or token ids, with the options of `SamplingParams`.
 
         Text gets the model's begin-of-text token in front if it uses one; ids are taken as they
         are. Raises InvalidArgumentError, ContextLengthExceededError, GenerationError.
         """
-        return self._complete(self._prompt_ids(prompt), options)
+        return self.start(prompt, **options).result()
+
+    def generate_batch(
+        self, prompts: Sequence[str | Sequence[int]], **options: Unpack[Options]
+    ) -> list[Completion | BitNetError]:
+        """Continue several prompts together, each as `generate` would.
+
+        The result has what came of each prompt, or what `generate` would have raised for it.
+        Raises InvalidArgumentError for the options.
+        """
+        params = SamplingParams(**options)
+        running: list[Generation | BitNetError] = []
+        try:
+            running.extend(self._try_start(prompt, params) for prompt in prompts)
+            return [_outcome(generation) for generation in running]
+        finally:
+            for generation in running:
+                if isinstance(generation, Generation):
+                    generation.close()
 
     def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Generation:
         """Like `generate`, but gives the text piece by piece, in whole characters."""
-        return self.start(self._prompt_ids(prompt), **options)
+        return self.start(prompt, **options)
 
     def chat(self, messages: Messages, **options: Unpack[Options]) -> Completion:
         """The model's answer to a conversation: mappings with `role` and `content`.
 
         Raises InvalidArgumentError when the model has no chat template.
         """
-        return self._complete(self.tokenizer.encode_chat(messages), options)
+        return self.stream_chat(messages, **options).result()
 
     def stream_chat(self, messages: Messages, **options: Unpack[Options]) -> Generation:
         """Like `chat`, but gives the answer piece by piece, in whole characters."""
-        return self.start(self.tokenizer.encode_chat(messages), **options)
+        return self.start(self.tokenizer.encode_chat(messages), **self._in_chat(options))
 
-    def start(self, prompt: Sequence[int], **options: Unpack[Options]) -> Generation:
-        """Begin a generation after the given token ids; iterate over it for its text."""
-        return Generation(self._engine, self.tokenizer, prompt, SamplingParams(**options))
+    def start(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_ahead: int | None = None,
+        **options: Unpack[Options],
+    ) -> Generation:
+        """Begin a generation after `prompt`, as for `generate`; iterate over it for its text.
+
+        max_ahead: new tokens that may wait to be read before the generation pauses, at least 1.
+        While others run it goes on by itself; None lets it run to its end.
+        """
+        if max_ahead is not None and max_ahead < 1:
+            raise InvalidArgumentError(f"max_ahead must be at least 1, not {max_ahead}")
+        params = SamplingParams(**options)
+        ids = self._prompt_ids(prompt)
+        return Generation(self._engine, self.tokenizer, ids, params, max_ahead)
 
     def close(self) -> None:
         """Free the model's memory and threads; using it afterwards raises ModelClosedError."""
         self._engine.close()
         self._checkpoint.close()
+        self._memory.close()
 
     def __enter__(self) -> Model:
         return self
@@ -253,10 +371,16 @@ class Model:
     ) -> None:
         self.close()
 
-    def _complete(self, prompt: Sequence[int], options: Options) -> Completion:
-        generation = self.start(prompt, **options)
-        text = "".join(generation)
-        return generation.completion(text)
+    def _try_start(
+        self, prompt: str | Sequence[int], params: SamplingParams
+    ) -> Generation | BitNetError:
+        try:
+            return Generation(self._engine, self.tokenizer, self._prompt_ids(prompt), params)
+        except BitNetError as error:
+            return error
+
+    def _in_chat(self, options: Options) -> Options:
+        return {**options, "stop": [*options.get("stop", ()), *self.tokenizer.chat_stop]}
 
     def _prompt_ids(self, prompt: str | Sequence[int]) -> Sequence[int]:
         if not isinstance(prompt, str):
@@ -264,67 +388,10 @@ class Model:
         return self.tokenizer.encode(prompt, add_bos=self.tokenizer.add_bos)
 
 
-class Generation:
-    """A running generation: an iterator over its text that ends with the generation.
-
-    Closing or dropping it before its end frees what it held.
-    """
-
-    def __init__(
-        self, engine: Engine, tokenizer: Tokenizer, prompt: Sequence[int], params: SamplingParams
-    ) -> None:
-        self._engine = engine
-        self._decoder = tokenizer.stream_decoder(prompt)
-        self._stop = StopStrings(params.stop)
-        self._request = engine.submit(prompt, params, tokenizer.eos_ids)
-        self._taken = 0
-        self._pieces = self._run()
-        self._finalizer = weakref.finalize(self, engine.drop, self._request)
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._pieces)
-
-    def close(self) -> None:
-        """End the generation now."""
-        self._finalizer.detach()
-        self._engine.finish(self._request)
-
-    @property
-    def token_ids(self) -> list[int]:
-        """The tokens whose text has come out so far, or is held back."""
-        return self._request.output[: self._taken]
-
-    @property
-    def finish_reason(self) -> FinishReason | None:
-        """Why the generation ended; None while it runs."""
-        return "stop" if self._stop.found else self._request.finish_reason
-
-    @property
-    def timings(self) -> Timings:
-        return self._request.timings
-
-    def completion(self, text: str) -> Completion:
-        """The result, `text` being all that came out."""
-        return Completion(text, self.token_ids, self.finish_reason or "cancelled", self.timings)
-
-    def _run(self) -> Iterator[str]:
-        engine, request = self._engine, self._request
-        try:
-            while not self._stop.found:
-                token = engine.next_token(request, self._taken)
-                if token is None:
-                    break
-                self._taken += 1
-                if piece := self._stop.push(self._decoder.push(token)):
-                    yield piece
-            if not self._stop.found:
-                rest = self._stop.push(self._decoder.flush()) + self._stop.flush()
-                if rest:
-                    yield rest
-            self.close()
-        finally:
-            # An error, or the garbage collector, which may come while a step holds the lock.
-            self._finalizer()
+def _outcome(generation: Generation | BitNetError) -> Completion | BitNetError:
+    if isinstance(generation, BitNetError):
+        return generation
+    try:
+        return generation.result()
+    except BitNetError as error:
+        return error

@@ -18,14 +18,15 @@ def directories(library: str, project: str, site_dirs: list[str]) -> list[str]:
     """Folders to import from, those near the library before the recorded ones.
 
     library: path of libbitnet, or "" if unknown.
-    project: the folder that held bitnet/ when the library was built.
-    site_dirs: where its dependencies were installed; relative ones are inside the project, so
+    project: the folder that held bitnet/ when the library was built; "" in an installed library,
+        which has the package and its dependencies in bitnet/python beside it.
+    site_dirs: where the dependencies were installed; relative ones are inside the project, so
         that the project may be moved as a whole.
     """
     here = os.path.dirname(library)
-    nearby = [here, os.path.dirname(here)] if library else []
-    holders = [d for d in nearby if os.path.isfile(os.path.join(d, "bitnet", "embed.py"))]
-    roots = [*holders[:1], project]
+    nearby = [os.path.join(here, "bitnet", "python"), here, os.path.dirname(here)]
+    holders = [d for d in nearby if os.path.isfile(os.path.join(d, "bitnet", "__init__.py"))]
+    roots = [*(holders[:1] if library else []), *([project] if project else [])]
     return list(dict.fromkeys(roots + [os.path.join(r, d) for r in roots for d in site_dirs]))
 
 
@@ -34,7 +35,16 @@ def import_modules() -> None:
         importlib.import_module(name)
 
 
-def prepare(library: str, project: str, site_dirs: list[str]) -> None:
+def require_version(version: str) -> None:
+    """The package must be the library's: a host that runs Python may have another installed."""
+    package = sys.modules["bitnet"]
+    if package.__version__ != version:
+        raise ImportError(
+            f"{package.__file__} is version {package.__version__}, the library {version}"
+        )
+
+
+def prepare(library: str, project: str, site_dirs: list[str], version: str) -> None:
     """Import what libbitnet needs, from where this process looks anyway if that is possible."""
     try:
         import_modules()
@@ -45,3 +55,4 @@ def prepare(library: str, project: str, site_dirs: list[str]) -> None:
             import_modules()
         except ImportError as error:
             raise ImportError(f"{error}; looked in {', '.join(sys.path)}") from error
+    require_version(version)

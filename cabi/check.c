@@ -61,6 +61,26 @@ size_t bitnet_utf8_cut(const char *text, size_t length)
     return start - 1 + utf8_length((unsigned char)text[start - 1]) > length ? start - 1 : length;
 }
 
+int bitnet_check_id(int id, const char *name)
+{
+    if (id >= 0)
+        return 0;
+    return bitnet_fail(BITNET_ERROR_INVALID_ARGUMENT, "%s must be non-negative", name);
+}
+
+int bitnet_check_pointer(const void *pointer, const char *name)
+{
+    if (pointer != NULL)
+        return 0;
+    return bitnet_fail(BITNET_ERROR_INVALID_ARGUMENT, "%s cannot be null", name);
+}
+
+int bitnet_check_buffer(const void *buffer, const char *name, size_t max_len)
+{
+    TRY(bitnet_check_pointer(buffer, name));
+    return max_len > 0 ? 0 : bitnet_refuse("max_len must be greater than 0");
+}
+
 int bitnet_check_utf8(const char *text, const char *name)
 {
     long long at = utf8_error(text);
@@ -75,6 +95,17 @@ int bitnet_check_backend(uint32_t backend_preference)
     if (backend_preference <= BITNET_BACKEND_GPU)
         return 0;
     return bitnet_refuse("backend_preference must be 0 (auto), 1 (cpu), or 2 (gpu)");
+}
+
+int bitnet_check_config(const bitnet_config_t *config)
+{
+    if (config->model_format > BITNET_FORMAT_HUGGINGFACE)
+        return bitnet_refuse("model_format must be 0 (gguf), 1 (safetensors), or 2 (huggingface)");
+    if (config->quantization_type > BITNET_QUANT_TL2)
+        return bitnet_refuse("quantization_type must be 0 (i2_s), 1 (tl1), or 2 (tl2)");
+    if (config->num_threads > BITNET_MAX_THREADS)
+        return bitnet_refuse("num_threads must be at most 1024");
+    return 0;
 }
 
 /* Conditions are written so that a NaN fails them. */
@@ -94,5 +125,7 @@ int bitnet_check_inference_config(const bitnet_inference_config_t *config)
         return BITNET_ERROR_INVALID_ARGUMENT;
     if (config->stream_buffer_size == 0)
         return bitnet_refuse("stream_buffer_size must be greater than 0");
+    if (config->backend_preference == BITNET_BACKEND_GPU)
+        return bitnet_require_gpu("backend_preference");
     return 0;
 }

@@ -10,6 +10,7 @@
 #include <windows.h>
 
 static SRWLOCK lock = SRWLOCK_INIT;
+static SRWLOCK settings_lock = SRWLOCK_INIT;
 
 void bitnet_lock(void)
 {
@@ -19,6 +20,27 @@ void bitnet_lock(void)
 void bitnet_unlock(void)
 {
     ReleaseSRWLockExclusive(&lock);
+}
+
+void bitnet_settings_lock(void)
+{
+    AcquireSRWLockExclusive(&settings_lock);
+}
+
+void bitnet_settings_unlock(void)
+{
+    ReleaseSRWLockExclusive(&settings_lock);
+}
+
+void bitnet_trim_heap(void)
+{
+    HeapCompact(GetProcessHeap(), 0);
+}
+
+/* There is no fork(). */
+void bitnet_on_fork(void (*in_child)(void))
+{
+    (void)in_child;
 }
 
 uint32_t bitnet_processor_count(void)
@@ -73,7 +95,14 @@ void bitnet_keep_loaded(const char *path, int share)
 #include <string.h>
 #include <unistd.h>
 
+#if defined(__APPLE__)
+#  include <malloc/malloc.h>
+#elif defined(__GLIBC__)
+#  include <malloc.h>
+#endif
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t settings_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void bitnet_lock(void)
 {
@@ -83,6 +112,32 @@ void bitnet_lock(void)
 void bitnet_unlock(void)
 {
     pthread_mutex_unlock(&lock);
+}
+
+void bitnet_settings_lock(void)
+{
+    pthread_mutex_lock(&settings_lock);
+}
+
+void bitnet_settings_unlock(void)
+{
+    pthread_mutex_unlock(&settings_lock);
+}
+
+void bitnet_trim_heap(void)
+{
+#if defined(__APPLE__)
+    malloc_zone_pressure_relief(NULL, 0);
+#elif defined(__GLIBC__)
+    malloc_trim(0);
+#endif /* others, such as musl, give memory back by themselves */
+}
+
+void bitnet_on_fork(void (*in_child)(void))
+{
+    /* No other thread holds the lock of the settings when the process is copied. */
+    pthread_atfork(bitnet_settings_lock, bitnet_settings_unlock, bitnet_settings_unlock);
+    pthread_atfork(NULL, NULL, in_child);
 }
 
 uint32_t bitnet_processor_count(void)

@@ -18,6 +18,15 @@
 static enum { NOT_STARTED, RUNNING, FAILED } state;
 static char failure[BITNET_ERROR_TEXT_SIZE]; /* why not RUNNING */
 
+/* Is this the child of a process that had begun to start Python? The threads that held its locks
+ * are not here to release them. Set by the only thread there is, so it needs no lock itself. */
+static int forked;
+
+static void note_fork(void)
+{
+    forked = 1;
+}
+
 static int refuse(const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 1, 2)))
@@ -188,7 +197,11 @@ static int has_right_version(void)
 
 static void start(void)
 {
+    static int watches_forks;
     char library[BITNET_PATH_SIZE] = "";
+    if (!watches_forks)
+        bitnet_on_fork(note_fork);
+    watches_forks = 1;
     if (!has_right_version())
         return;
     if (bitnet_module_path((void (*)(void))bitnet_init, library, sizeof library) == 0)
@@ -206,11 +219,25 @@ static void start(void)
     state = FAILED;
 }
 
+int bitnet_is_running(void)
+{
+    if (forked)
+        return 0;
+    bitnet_lock();
+    int running = state == RUNNING;
+    bitnet_unlock();
+    return running;
+}
+
 /* What can be put right while the process runs, such as a missing package, is tried again by the
  * next call. FAILED is final: neither Python nor cffi can be started twice. */
 int bitnet_start(void)
 {
     int code = 0;
+    if (forked)
+        return bitnet_fail(BITNET_ERROR_INTERNAL,
+                           "this process was forked from one that had used the library; only the "
+                           "parent can go on using it");
     bitnet_lock();
     if (state == NOT_STARTED)
         start();

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import build_cffi
-from compat_tests.programs import CC, ROOT
+from compat_tests.programs import CC, OURS, ROOT
+
+pytestmark = OURS
 
 
 def run_build(folder: Path, compiler: str) -> subprocess.CompletedProcess[str]:

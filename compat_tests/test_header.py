@@ -9,10 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from compat_tests.programs import CC, CXX, PROGRAMS, ROOT, WARNINGS, Run
+from compat_tests.programs import CC, CXX, OURS, PROGRAMS, ROOT, WARNINGS, Run, needs
 
 LANGUAGES = pytest.mark.parametrize(
-    "compiler", [(CC, "-xc", "-std=c99"), (CXX, "-xc++", "-std=c++17")], ids=["c99", "c++17"]
+    "compiler",
+    [
+        pytest.param((program, f"-x{language}", f"-std={standard}"), marks=needs(program))
+        for language, standard, programs in (
+            ("c", "c99", {CC, "gcc", "clang"}),
+            ("c++", "c++17", {CXX, "g++", "clang++"}),
+        )
+        for program in sorted(programs)
+    ],
+    ids=lambda compiler: f"{compiler[0]} {compiler[2][5:]}",
 )
 
 
@@ -25,6 +34,13 @@ def compile_text(compiler: tuple[str, ...], text: str, *options: str) -> None:
 @LANGUAGES
 def test_compiles_alone(compiler: tuple[str, ...]) -> None:
     compile_text(compiler, '#include "bitnet.h"\n#include "bitnet.h"\n', "-Wconversion")
+
+
+@OURS
+@LANGUAGES
+def test_header_of_extensions_compiles_alone(compiler: tuple[str, ...]) -> None:
+    text = '#include "bitnet_ext.h"\n#include "bitnet_ext.h"\n#include "bitnet.h"\n'
+    compile_text(compiler, text, "-Wconversion")
 
 
 @LANGUAGES

@@ -27,7 +27,19 @@ MAY_IMPORT = {
     "kernels": {*BASE, "codegen", "quant"},
     "program": {*BASE, "quant", "models", "codegen", "kernels"},
     "engine": {*BASE, "program", "kernels"},
+    "generation": {"errors", "engine", "tokenizers"},
     "conversion": {*BASE, "quant", "formats", "models", "codegen", "kernels", "program"},
+    "checkup": {
+        *BASE,
+        "quant",
+        "formats",
+        "tokenizers",
+        "models",
+        "codegen",
+        "kernels",
+        "program",
+        "bench",
+    },
     "bench": {*BASE, "quant", "models", "codegen", "kernels", "program", "model"},
 }
 ANYTHING = {"__init__", "__main__", "model", "cli", "server", "embed"}

@@ -24,7 +24,6 @@ from bitnet.program.workers import Workers, yield_function
 
 _BYTES_PER_THREAD = 1 << 28  # more than the caches hold
 _CHUNK = 1 << 21  # bytes that a thread takes at a time
-_PASSES = 2  # over all of the memory
 _LINE = 64
 _PREFETCH = 32 * _LINE  # how far ahead
 _LINES_AT_ONCE = 8
@@ -48,8 +47,7 @@ _JOB = Struct(
         ("n_regions", "i64"),
         ("sync", "ptr"),
         ("yield_thread", "ptr"),
-        ("n_items", "i64"),
-        ("n_chunks", "i64"),  # of `data`
+        ("n_items", "i64"),  # chunks of `data`, or calls of the dot products
         ("rounds", "i64"),  # of dot products per item
         ("data", "ptr"),  # i32: chunks to read, or a line of codes to multiply
         ("out", "ptr"),  # i32[16], results of no interest
@@ -91,13 +89,13 @@ class Probes:
     def _bandwidth(self) -> float:
         data = allocate_pages(self._workers.n * _BYTES_PER_THREAD)
         n_chunks = len(data) // _CHUNK
-        self._run("fill", data, n_items=n_chunks, n_chunks=n_chunks)
+        self._run("fill", data, n_items=n_chunks)
         seconds = min(
-            self._run(f"read_{way}", data, n_items=_PASSES * n_chunks, n_chunks=n_chunks)
+            self._run(f"read_{way}", data, n_items=n_chunks)
             for way in range(len(_WAYS_TO_READ))
             for _ in range(_TRIES)
         )
-        return _PASSES * len(data) / seconds
+        return len(data) / seconds
 
     def _peak(self, accumulators: int) -> float:
         codes = allocate(_LINE, np.uint8)
@@ -115,8 +113,8 @@ class Probes:
 
     def _run(self, name: str, data: npt.NDArray[Any], **numbers: int) -> float:
         """The time that all threads together take for a probe."""
-        n_regions, n_words = sync_words(self._workers.n, 1)
-        sync = allocate(n_words, np.int64, zero=True)
+        n_regions = self._workers.n_regions
+        sync = allocate(sync_words(n_regions, 1), np.int64, zero=True)
         out = allocate(16, np.int32)
         job = _ffi.new("bn_probe *", {**numbers, "n_regions": n_regions})
         job.yield_thread = _ffi.cast("void *", yield_function())
@@ -151,8 +149,8 @@ def _add(module: Module, name: str, do_item: Callable[[Function, StructRef, Valu
 
 
 def _chunk(job: StructRef, item: Value) -> Buffer:
-    size, n = _CHUNK // 4, job["n_chunks"]
-    return job.buffer("data", t.i32, n * size).part(item % n * size, size)
+    size, n = _CHUNK // 4, job["n_items"]
+    return job.buffer("data", t.i32, n * size).part(item * size, size)
 
 
 def _fill(k: Function, job: StructRef, item: Value) -> None:

@@ -34,6 +34,8 @@ class RandomSource:
     """
 
     layout = None
+    version = ""
+    weight_types = frozenset({"I2_S"})
 
     def __init__(self, name: str, spec: ModelSpec, seed: int = 0) -> None:
         self.path = Path(name)

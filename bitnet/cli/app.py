@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import bitnet
+from bitnet.cli import config
 from bitnet.cli.bench import bench
 from bitnet.cli.chat import chat
 from bitnet.cli.convert import convert
 from bitnet.cli.doctor import doctor
+from bitnet.cli.groups import flat
+from bitnet.cli.inspect import inspect
 from bitnet.cli.outcome import exit_codes
+from bitnet.cli.repair import repair
 from bitnet.cli.run import run
+from bitnet.cli.settings import CURRENT, read
+from bitnet.cli.tokenize import tokenize
+from bitnet.cli.verify import verify
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, chat, convert, bench, doctor):
-    app.command()(exit_codes()(command))
+COMMANDS = {
+    command.__name__: command
+    for command in (run, chat, tokenize, convert, inspect, verify, repair, bench, doctor)
+}
+for command in COMMANDS.values():
+    app.command()(exit_codes()(flat(command)))
+app.add_typer(config.app, name="config")
 
 
 def _print_version(wanted: bool) -> None:
@@ -35,6 +47,17 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="Settings, as TOML or JSON; without it, BITNET_CONFIG_FILE or your own, see "
+            "`bitnet config`.",
+            show_default=False,
+        ),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option(
@@ -43,7 +66,14 @@ def root(
     ] = False,
 ) -> None:
     """Run ternary language models, compiled for this CPU."""
-    # Models know more characters than some terminals, and the tokenizer tells what is no text.
-    for stream, errors in ((sys.stdout, "replace"), (sys.stdin, "surrogateescape")):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=errors)
+    # Models know more characters than some terminals, the tokenizer tells what is no text, and line
+    # ends are a part of the text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape", newline="")
+    with exit_codes():
+        context.obj = read(config_file)
+    CURRENT.set(context.obj)
+    defaults = context.obj.option_defaults()
+    context.default_map = dict.fromkeys(COMMANDS, defaults)

@@ -11,7 +11,7 @@ import typer
 
 from bitnet import BitNetError, InvalidArgumentError, Model
 from bitnet.cli import options
-from bitnet.cli.options import DEFAULTS
+from bitnet.cli.options import Loading, Sampling
 from bitnet.cli.outcome import print_error
 from bitnet.cli.run import write
 from bitnet.model import Options
@@ -24,35 +24,20 @@ Ctrl-C   stop an answer"""
 
 
 def chat(
-    model: options.ModelPath = None,
+    chat_template: options.ChatTemplate = "auto",
     system: Annotated[
         str | None,
         typer.Option(help="Instructions that come before the conversation.", show_default=False),
     ] = None,
-    max_new_tokens: options.MaxNewTokens = DEFAULTS.max_new_tokens,
-    temperature: options.Temperature = DEFAULTS.temperature,
-    top_k: options.TopK = DEFAULTS.top_k,
-    top_p: options.TopP = DEFAULTS.top_p,
-    seed: options.Seed = None,
-    threads: options.Threads = None,
-    target: options.TargetName = None,
-    layout: options.Layout = None,
-    head: options.Head = None,
-    numa: options.Numa = False,
+    loading: Loading = Loading(),  # noqa: B008  # frozen, as the other is
+    sampling: Sampling = Sampling(),  # noqa: B008
 ) -> None:
     """Talk with a model that has a chat template.
 
     A line is a message; what is piped in is answered line by line.
     """
-    sampling = Options(
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-    )
-    with options.load_model(model, threads, target, layout, head, numa=numa) as loaded:
-        conversation = Conversation(loaded, system, sampling)
+    with loading.load(chat_template) as model:
+        conversation = Conversation(model, system, sampling.options())
         if sys.stdin.isatty():
             typer.echo("/help shows the commands.", err=True)
         for line in read_lines():
@@ -110,9 +95,15 @@ class Conversation:
 
     def __init__(self, model: Model, system: str | None, sampling: Options) -> None:
         if model.tokenizer.chat_template is None:
-            raise InvalidArgumentError(f"{model.path} has no chat template; use `bitnet run`")
+            raise InvalidArgumentError(
+                f"{model.path} has no chat template; choose one with --chat-template, "
+                "or use `bitnet run`"
+            )
         self._model = model
-        self._sampling = sampling
+        self._sampling: Options = {
+            **sampling,
+            "stop": [*sampling["stop"], *model.tokenizer.chat_stop],
+        }
         self._system = [] if system is None else [{"role": "system", "content": system}]
         self._turns: list[dict[str, str]] = []
 

@@ -97,7 +97,7 @@ def threads() -> list[str]:
 
 
 def _numbers(cores: list[int]) -> str:
-    return ", ".join(map(str, cores))
+    return ", ".join(map(str, sorted(cores)))
 
 
 def cache() -> list[str]:

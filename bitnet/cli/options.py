@@ -1,7 +1,8 @@
-"""The options that `run` and `chat` share, and loading a model with them."""
+"""The options that commands share, and loading a model with them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +10,14 @@ from typing import Annotated
 import typer
 
 import bitnet
-from bitnet import SamplingParams
+from bitnet import InvalidArgumentError, InvalidModelError, SamplingParams
 from bitnet.cli.progress import progress
+from bitnet.cli.settings import CURRENT, SIZES, parse_bytes
+from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
+from bitnet.model import Options
 from bitnet.program.plan import HeadKind
+from bitnet.tokenizers.templates import TEMPLATES
 
 DEFAULTS = SamplingParams()
 
@@ -69,6 +74,23 @@ Head = Annotated[
         show_default=False,
     ),
 ]
+TokenizerPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokenizer",
+        help="tokenizer.json, tokenizer.model, a folder with one, or a GGUF file; without it, what "
+        "the model's files hold, or a tokenizer.json beside or above them.",
+        show_default=False,
+    ),
+]
+ChatTemplate = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE",
+        help=f"How a conversation becomes text: {', '.join(TEMPLATES)}, a name in the model's "
+        "files, or a file; auto is the model's own.",
+    ),
+]
 Numa = Annotated[
     bool,
     typer.Option(
@@ -77,18 +99,126 @@ Numa = Annotated[
 ]
 
 
-def load_model(
-    path: Path | None,
-    threads: int | None,
-    target: str | None,
-    layout: LayoutName | None,
-    head: HeadKind | None,
-    *,
-    numa: bool,
-) -> bitnet.Model:
-    """`bitnet.load` that shows its progress where somebody watches stderr."""
-    load = partial(
-        bitnet.load, path, threads=threads, target=target, layout=layout, head=head, numa=numa
-    )
-    with progress("loading") as show:
-        return load(progress=show)
+Context = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens that a sequence may have; without it, as many as the model can, at most 4096.",
+        show_default=False,
+    ),
+]
+KV = Annotated[KVKind, typer.Option(help="How keys and values are kept: f16 or f32.")]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Refuse what takes more memory than this, such as 2G or 1_500M.",
+        show_default=False,
+    ),
+]
+MinP = Annotated[
+    float, typer.Option(help="Drop tokens less likely than this share of the likeliest.")
+]
+RepetitionPenalty = Annotated[
+    float, typer.Option(help="Above 1, what was there before becomes less likely.")
+]
+FrequencyPenalty = Annotated[
+    float, typer.Option(help="Taken from the score of a token each time it occurred.")
+]
+PresencePenalty = Annotated[
+    float, typer.Option(help="Taken once from the score of a token that occurred.")
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(help="End before this text; may be given several times.", show_default=False),
+]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Which model to load, and how."""
+
+    model: ModelPath = None
+    tokenizer: TokenizerPath = None
+    context: Context = None
+    threads: Threads = None
+    target: TargetName = None
+    layout: Layout = None
+    head: Head = None
+    kv: KV = "f16"
+    numa: Numa = False
+    memory_limit: MemoryLimit = None
+
+    def load(self, chat_template: str = "auto") -> bitnet.Model:
+        """`bitnet.load` that shows its progress where somebody watches stderr."""
+        load = partial(
+            bitnet.load,
+            self.model,
+            tokenizer=self.tokenizer,
+            chat_template=chat_template,
+            context=self.context,
+            threads=self.threads,
+            target=self.target,
+            layout=self.layout,
+            head=self.head,
+            kv=self.kv,
+            numa=self.numa,
+            memory=bitnet.MemoryBudget(None if self.memory_limit is None else self._limit()),
+        )
+        with progress("loading") as show:
+            loaded = load(progress=show)
+        try:
+            check_sizes(loaded)
+        except BaseException:
+            loaded.close()
+            raise
+        return loaded
+
+    def _limit(self) -> int:
+        try:
+            return parse_bytes(self.memory_limit or "")
+        except ValueError as error:
+            raise InvalidArgumentError(f"--memory-limit: {error}") from error
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the tokens of an answer are chosen, and when it ends."""
+
+    max_new_tokens: MaxNewTokens = DEFAULTS.max_new_tokens
+    temperature: Temperature = DEFAULTS.temperature
+    top_k: TopK = DEFAULTS.top_k
+    top_p: TopP = DEFAULTS.top_p
+    min_p: MinP = DEFAULTS.min_p
+    repetition_penalty: RepetitionPenalty = DEFAULTS.repetition_penalty
+    frequency_penalty: FrequencyPenalty = DEFAULTS.frequency_penalty
+    presence_penalty: PresencePenalty = DEFAULTS.presence_penalty
+    seed: Seed = None
+    stop: Stop = None
+
+    def options(self) -> Options:
+        """The same for `bitnet.Model`."""
+        return Options(
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            seed=self.seed,
+            stop=self.stop or (),
+        )
+
+
+def check_sizes(model: bitnet.Model) -> None:
+    """Compare the sizes that the settings tell with the model's. Raises InvalidModelError."""
+    settings = CURRENT.get()
+    if settings is None:
+        return
+    spec = model.config
+    for name, size in settings.expected_sizes().items():
+        found = getattr(spec, SIZES[name])
+        if found != size:
+            origin = settings.origins[f"model.{name}"]
+            raise InvalidModelError(model.path, f"{name} is {found}, not {size} as {origin} says")

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from bitnet import Timings
-from bitnet.cli import options
-from bitnet.cli.options import DEFAULTS
+from bitnet.cli.options import Loading, Sampling
 
 
 def run(
@@ -23,17 +22,8 @@ def run(
             show_default=False,
         ),
     ] = None,
-    model: options.ModelPath = None,
-    max_new_tokens: options.MaxNewTokens = DEFAULTS.max_new_tokens,
-    temperature: options.Temperature = DEFAULTS.temperature,
-    top_k: options.TopK = DEFAULTS.top_k,
-    top_p: options.TopP = DEFAULTS.top_p,
-    seed: options.Seed = None,
-    threads: options.Threads = None,
-    target: options.TargetName = None,
-    layout: options.Layout = None,
-    head: options.Head = None,
-    numa: options.Numa = False,
+    loading: Loading = Loading(),  # noqa: B008  # frozen, as the other is
+    sampling: Sampling = Sampling(),  # noqa: B008
 ) -> None:
     """Continue a prompt.
 
@@ -42,16 +32,9 @@ def run(
     if prompt is None:
         prompt = read_prompt()
     start = time.perf_counter()
-    with options.load_model(model, threads, target, layout, head, numa=numa) as loaded:
+    with loading.load() as model:
         load_s = time.perf_counter() - start
-        generation = loaded.start(
-            loaded.tokenizer.encode(prompt, add_bos=loaded.tokenizer.add_bos),
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-        )
+        generation = model.stream(prompt, **sampling.options())
         for piece in generation:
             write(piece)
         write("\n")
@@ -62,7 +45,7 @@ def read_prompt() -> str:
     """The prompt from a pipe or file on stdin, without the line break that ends it."""
     if sys.stdin is None or sys.stdin.isatty():
         raise typer.BadParameter("give one with -p, or on standard input", param_hint="prompt")
-    return sys.stdin.read().removesuffix("\n")
+    return sys.stdin.read().removesuffix("\n").removesuffix("\r")
 
 
 def write(text: str) -> None:

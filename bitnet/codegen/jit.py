@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import mmap
 import os
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import llvmlite.binding as llvm
 from bitnet import config
 from bitnet.codegen.module import Module
 from bitnet.codegen.target import Target
-from bitnet.errors import CompileError
+from bitnet.errors import CompileError, ModelMemoryError
 
 log = logging.getLogger("bitnet.codegen")
 
@@ -29,6 +30,7 @@ log = logging.getLogger("bitnet.codegen")
 _RECIPE = "1"
 # The packages whose code decides what is generated for a description.
 _GENERATOR = ("codegen", "kernels", "models", "program", "quant")
+_LLVM_BYTES = 4 << 20
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _library_numbers = itertools.count()
 
@@ -69,6 +71,7 @@ def load_described(
 
 
 def _link(target: Target, image: bytes, symbols: list[str]) -> Library:
+    _require_memory(_LLVM_BYTES + 4 * len(image))
     _initialize(target)
     lljit = llvm.create_lljit_compiler(_target_machine(target, jit=True))
     builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
@@ -102,6 +105,7 @@ def optimized(module: Module) -> tuple[str, str]:
 
 
 def _compile(target: Target, source: str, *, print_asm: bool) -> bytes:
+    _require_memory(_LLVM_BYTES + 16 * len(source))
     _initialize(target)
     parsed, machine = _optimize(target, source)
     if print_asm:
@@ -120,6 +124,16 @@ def _optimize(target: Target, source: str) -> tuple[llvm.ModuleRef, llvm.TargetM
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     passes.getModulePassManager().run(parsed, passes)
     return parsed, machine
+
+
+def _require_memory(size: int) -> None:
+    """Raise ModelMemoryError unless `size` bytes can be had: LLVM ends the process where they
+    cannot. Twice of what it has been seen to take.
+    """
+    try:
+        mmap.mmap(-1, size).close()
+    except OSError as error:
+        raise ModelMemoryError(f"cannot allocate {size} bytes to compile the model") from error
 
 
 def _target_machine(target: Target, *, jit: bool) -> llvm.TargetMachine:

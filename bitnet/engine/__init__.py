@@ -2,6 +2,6 @@
 
 from bitnet.engine.engine import Engine
 from bitnet.engine.params import SamplingParams
-from bitnet.engine.request import Request, Timings
+from bitnet.engine.request import Request, Timings, TokenLogprobs
 
-__all__ = ["Engine", "Request", "SamplingParams", "Timings"]
+__all__ = ["Engine", "Request", "SamplingParams", "Timings", "TokenLogprobs"]

@@ -6,133 +6,233 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from bitnet.engine.params import SamplingParams
 from bitnet.engine.request import Request
-from bitnet.engine.sampler import Sampler, exact_logits
+from bitnet.engine.sampler import Sampler, exact_logits, token_logprobs
 from bitnet.engine.scheduler import schedule
 from bitnet.errors import (
+    BitNetError,
     ContextLengthExceededError,
     GenerationError,
+    GenerationTimeoutError,
     InvalidArgumentError,
     ModelClosedError,
+    ModelMemoryError,
 )
 from bitnet.program.step import Chunk, KVSequence, Stepper
+from bitnet.program.workers import Workers, team_size
+
+Plan = list[tuple[Request, Sequence[int]]]
+Rows = npt.NDArray[np.float32]
 
 
 class Engine:
     """Runs any number of requests at once; safe to use from several threads.
 
-    There is no thread of its own: whoever waits for a token runs the next step for everybody.
-    A request's tokens do not depend on what else runs.
+    There is no thread of its own: of those that wait for tokens, one runs the next step for
+    everybody. A request's tokens do not depend on what else runs.
 
     context: how many positions a sequence may have.
+    max_requests: how many requests a step may serve; None is as many as it takes tokens.
     """
 
-    def __init__(self, stepper: Stepper, context: int) -> None:
+    def __init__(self, stepper: Stepper, context: int, max_requests: int | None = None) -> None:
         self.context = context
         self._stepper = stepper
         self._sampler = Sampler(stepper.program)
         self._vocab_size = stepper.program.plan.spec.vocab_size
-        self._requests: list[Request] = []
+        self._max_requests = max_requests
         self._dropped: deque[Request] = deque()
-        self._lock = threading.Lock()
+        # The lock of what follows; notified when that changes. It is not held during a step,
+        # which only the thread that has set _stepping runs. Readers, who want steps, and those
+        # who want the engine alone take turns.
+        self._changed = threading.Condition()
+        self._stepping = False
+        self._n_readers = 0
+        self._n_alone = 0
+        self._alone_last = False
+        self._requests: list[Request] = []
         self._closed = False
 
     def submit(
-        self, prompt: Sequence[int], params: SamplingParams, stop_ids: Collection[int]
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        stop_ids: Collection[int],
+        max_ahead: int | None = None,
     ) -> Request:
         """Queue a generation after `prompt`, a non-empty list of token ids.
 
-        It ends at the first token in `stop_ids`, which is not part of the output.
+        It ends at the first token in `stop_ids`, which is not part of the output. It pauses while
+        `max_ahead` new tokens wait to be read.
 
         Raises InvalidArgumentError and ContextLengthExceededError. Call `finish` in the end.
         """
         self._check_tokens(prompt)
-        if len(prompt) >= self.context:
+        max_length = min(self.context, params.max_length or self.context)
+        if len(prompt) >= max_length:
+            limit = "max_length" if max_length < self.context else "a context"
             raise ContextLengthExceededError(
-                f"a prompt of {len(prompt)} tokens leaves no room in a context of {self.context}"
+                f"a prompt of {len(prompt)} tokens leaves no room in {limit} of {max_length}"
             )
         seed = int.from_bytes(os.urandom(8), "little") if params.seed is None else params.seed
-        request = Request(list(prompt), params, stop_ids, seed)
-        with self._lock:
+        request = Request(list(prompt), params, stop_ids, seed, max_length, max_ahead)
+        with self._changed:
             self._check_open()
             self._requests.append(request)
         return request
 
-    def next_token(self, request: Request, index: int) -> int | None:
+    def next_token(self, request: Request, index: int, deadline: float | None = None) -> int | None:
         """The `index`-th new token of a request, or None when it ended before that.
 
-        Raises GenerationError when a step that the request was part of failed.
+        deadline: on the clock of `time.monotonic`; a step that runs then is still finished.
+
+        Raises GenerationTimeoutError, after which the same token may be asked for again;
+        ModelMemoryError when there is none for the request's keys and values; GenerationError
+        when a step that the request was part of failed.
         """
-        while True:
-            with self._lock:
-                if index < len(request.output):
-                    return request.output[index]
-                if request.failure is not None:
-                    raise GenerationError(f"a step failed: {request.failure}") from request.failure
-                if request.finish_reason is not None:
-                    return None
-                self._check_open()
+        with self._reader():
+            while True:
+                with self._changed:
+                    request.n_read = max(request.n_read, index)
+                    if index < len(request.output):
+                        return request.output[index]
+                    if request.failure is not None:
+                        _raise(request.failure)
+                    if request.finish_reason is not None:
+                        return None
+                    self._check_open()
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        raise GenerationTimeoutError("the next token did not come in time")
+                    if self._stepping or (self._n_alone and not self._alone_last):
+                        self._changed.wait(left)
+                        continue
+                    self._stepping, self._alone_last = True, False
                 self._step()
 
     def finish(self, request: Request) -> None:
-        """Drop a request, finished or not, and free its memory."""
-        with self._lock:
-            self._remove(request)
+        """End a request, finished or not, and free its memory. Does not wait."""
+        with self._changed:
+            request.finish_reason = request.finish_reason or "cancelled"
+            self._dropped.append(request)
+            if not self._stepping:
+                self._remove_dropped()
+            self._changed.notify_all()
 
     def drop(self, request: Request) -> None:
-        """Like `finish`, but later: for the garbage collector, which may run within a step."""
+        """Like `finish`, but later: for the garbage collector, which may run anywhere."""
         self._dropped.append(request)
 
-    def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+    def logits(self, tokens: Sequence[int]) -> Rows:
         """Logits (len(tokens), vocab) of a sequence of its own, in one full forward pass."""
-        self._check_tokens(tokens)
-        if len(tokens) > self.context:
-            raise ContextLengthExceededError(
-                f"{len(tokens)} tokens are more than the context of {self.context}"
-            )
-        sequence, at_once = KVSequence(), self._stepper.max_tokens
-        parts = []
-        try:
-            for start in range(0, len(tokens), at_once):
-                part = tokens[start : start + at_once]
-                with self._lock:
-                    self._check_open()
-                    chunk = Chunk(sequence, part, range(len(part)))
-                    parts.append(self._stepper.step([chunk]))
-        finally:
-            with self._lock:
-                self._stepper.release(sequence)
-        return np.concatenate(parts)
+        return self._forward(tokens, lambda chunk: self._stepper.step([chunk]))
+
+    def hidden_states(self, tokens: Sequence[int]) -> Rows:
+        """Like `logits`, but (len(tokens), hidden_size): what the output head would read."""
+        return self._forward(tokens, self._stepper.hidden_states)
+
+    @property
+    def threads(self) -> int:
+        """How many threads a step runs on."""
+        return self._stepper.workers.n
+
+    def set_threads(self, n: int) -> None:
+        """Run further steps on `n` threads, or one per core if that is fewer.
+
+        Raises InvalidArgumentError.
+        """
+        n = team_size(n, 0)
+        with self._alone():
+            self._check_open()
+            workers = self._stepper.workers
+            if workers.n != n:
+                self._stepper.use_workers(Workers(n, numa=workers.numa))
+
+    def trim(self) -> None:
+        """Free what is only kept to be used again."""
+        with self._alone():
+            self._check_open()
+            self._stepper.pages.trim()
 
     def close(self) -> None:
         """End all requests; later calls raise ModelClosedError."""
-        with self._lock:
+        with self._alone():
             self._closed = True
             self._requests.clear()
             self._stepper.close()
 
-    # -- inside, with the lock held ---------------------------------------------------------
+    # -- inside -----------------------------------------------------------------------------
+
+    @contextmanager
+    def _reader(self) -> Iterator[None]:
+        with self._changed:
+            self._n_readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_readers -= 1
+                if self._n_alone:
+                    self._changed.notify_all()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for the step that runs, and keep others from starting."""
+        with self._changed:
+            self._n_alone += 1
+            try:
+                while self._stepping or (self._n_readers and self._alone_last):
+                    self._changed.wait()
+                self._stepping = self._alone_last = True
+            finally:
+                self._n_alone -= 1
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            self._end_step()
+
+    def _end_step(self) -> None:
+        with self._changed:
+            self._stepping = False
+            self._remove_dropped()
+            self._changed.notify_all()
 
     def _step(self) -> None:
-        """One step for all requests that have tokens to feed."""
-        while self._dropped:
-            self._remove(self._dropped.popleft())
-        running = [r for r in self._requests if r.finish_reason is None and r.failure is None]
-        plan = schedule(running, self._stepper.max_tokens)
+        """One step for all requests that have tokens to feed; the caller has set _stepping."""
+        plan: Plan = []
         try:
-            self._advance(plan)
+            with self._changed:
+                running = [r for r in self._requests if r.is_running]
+                plan = schedule(running, self._stepper.max_tokens, self._max_requests)
+            self._advance([entry for entry in plan if self._reserve(*entry)])
         except BaseException as error:  # a request that has lost its logits cannot go on
             for request, _ in plan:
                 request.failure = error
-            raise
+            if not plan or not isinstance(error, Exception):
+                raise
+        finally:
+            self._end_step()
 
-    def _advance(self, plan: list[tuple[Request, Sequence[int]]]) -> None:
+    def _reserve(self, request: Request, tokens: Sequence[int]) -> bool:
+        """Whether there is memory for a request's tokens; if not it has failed."""
+        try:
+            self._stepper.reserve(request.sequence, len(tokens))
+        except ModelMemoryError as error:
+            request.failure = error
+        return request.failure is None
+
+    def _advance(self, plan: Plan) -> None:
+        if not plan:
+            return
         now = time.perf_counter()
         chunks = []
         for request, tokens in plan:
@@ -144,19 +244,52 @@ class Engine:
         logits = iter(self._stepper.step(chunks))
         for (request, _), chunk in zip(plan, chunks, strict=True):
             if chunk.wanted:
-                self._take(request, self._sampler.choose(request, next(logits)))
+                self._choose(request, next(logits))
 
-    def _take(self, request: Request, token: int) -> None:
-        now = time.perf_counter()
-        request.first_token_at = request.first_token_at or now
-        request.last_token_at = now
-        if token in request.stop_ids:
-            request.finish_reason = "stop"
+    def _choose(self, request: Request, logits: Rows) -> None:
+        n_top = request.params.logprobs
+        raw = logits.copy() if n_top else logits  # choosing changes them
+        try:
+            token = self._sampler.choose(request, logits)
+        except GenerationError as error:
+            request.failure = error
             return
-        request.output.append(token)
-        n = len(request.output)
-        if n == request.params.max_new_tokens or len(request.prompt) + n == self.context:
-            request.finish_reason = "length"
+        logprobs = token_logprobs(raw, token, n_top) if n_top else None
+        with self._changed:
+            if request.finish_reason is not None:  # cancelled meanwhile
+                return
+            now = time.perf_counter()
+            request.first_token_at = request.first_token_at or now
+            request.last_token_at = now
+            if token in request.stop_ids:
+                request.finish_reason = "stop"
+                return
+            request.output.append(token)
+            if logprobs is not None:
+                request.logprobs.append(logprobs)
+            n = len(request.output)
+            if n == request.params.max_new_tokens or len(request.prompt) + n == request.max_length:
+                request.finish_reason = "length"
+
+    def _forward(self, tokens: Sequence[int], step: Callable[[Chunk], Rows]) -> Rows:
+        """What `step` gives for all tokens of a sequence of its own."""
+        self._check_tokens(tokens)
+        if len(tokens) > self.context:
+            raise ContextLengthExceededError(
+                f"{len(tokens)} tokens are more than the context of {self.context}"
+            )
+        sequence, at_once = KVSequence(), self._stepper.max_tokens
+        parts = []
+        try:
+            for start in range(0, len(tokens), at_once):
+                part = tokens[start : start + at_once]
+                with self._alone():
+                    self._check_open()
+                    parts.append(step(Chunk(sequence, part, range(len(part)))))
+        finally:
+            with self._alone():
+                self._stepper.release(sequence)
+        return np.concatenate(parts)
 
     def _check_tokens(self, tokens: Sequence[int]) -> None:
         if len(tokens) == 0:
@@ -167,12 +300,20 @@ class Engine:
                     f"token id {token} is outside the vocabulary of {self._vocab_size}"
                 )
 
-    def _remove(self, request: Request) -> None:
-        if request in self._requests:
-            self._requests.remove(request)
-            request.finish_reason = request.finish_reason or "cancelled"
-            self._stepper.release(request.sequence)
+    def _remove_dropped(self) -> None:
+        while self._dropped:
+            request = self._dropped.popleft()
+            if request in self._requests:
+                self._requests.remove(request)
+                request.finish_reason = request.finish_reason or "cancelled"
+                self._stepper.release(request.sequence)
 
     def _check_open(self) -> None:
         if self._closed:
             raise ModelClosedError("the model was closed")
+
+
+def _raise(failure: BaseException) -> NoReturn:
+    if isinstance(failure, BitNetError):
+        raise failure
+    raise GenerationError(f"a step failed: {failure}") from failure

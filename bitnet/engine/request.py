@@ -35,17 +35,37 @@ class Timings:
         return (self.completion_tokens - 1) / self.decode_s if self.decode_s else 0.0
 
 
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """Natural logarithms of probabilities, for one new token."""
+
+    logprob: float
+    """Of the token itself."""
+    top: list[tuple[int, float]]
+    """The most likely tokens and theirs, likeliest first."""
+
+
 @dataclass(eq=False)
 class Request:
-    """A generation in progress. The engine owns it; callers read it."""
+    """A generation in progress. The engine owns it; callers read it.
+
+    max_length: tokens that prompt and output together may have.
+    max_ahead: new tokens that may wait to be read before the request pauses; None is no limit.
+    """
 
     prompt: Sequence[int]
     params: SamplingParams
     stop_ids: Collection[int]
     seed: int
+    max_length: int
+    max_ahead: int | None = None
     sequence: KVSequence = field(default_factory=KVSequence)
     output: list[int] = field(default_factory=list)
     """New tokens, without the one that ended the generation."""
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    """One for each of `output`, if asked for."""
+    n_read: int = 0
+    """How many of `output` have been asked for."""
     finish_reason: FinishReason | None = None
     failure: BaseException | None = None
     """What went wrong in a step, after which the request cannot go on."""
@@ -61,6 +81,13 @@ class Request:
         if seen < len(self.prompt):
             return self.prompt[seen:]
         return self.output[seen - len(self.prompt) :]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the next step may take tokens of it."""
+        ahead = len(self.output) - self.n_read
+        paused = self.max_ahead is not None and ahead >= self.max_ahead
+        return self.finish_reason is None and self.failure is None and not paused
 
     @property
     def timings(self) -> Timings:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bitnet.engine.request import Request
+from bitnet.engine.request import Request, TokenLogprobs
 from bitnet.errors import GenerationError
 from bitnet.kernels.sampling import scratch_bytes
 from bitnet.program import Program
@@ -65,6 +65,17 @@ class Sampler:
         self._program.penalize(logits, ids, counts, repetition, frequency, presence)
 
 
+def token_logprobs(logits: npt.NDArray[np.float32], token: int, n_top: int) -> TokenLogprobs:
+    """What the logits say about a token and about the `n_top` likeliest; ties: smaller id first."""
+    wide = logits.astype(np.float64)
+    wide -= wide.max()
+    wide -= np.log(np.exp(wide).sum())
+    n_top = min(n_top, len(wide))
+    candidates = np.flatnonzero(wide >= np.partition(wide, -n_top)[-n_top])
+    best = candidates[np.argsort(-wide[candidates], kind="stable")][:n_top]
+    return TokenLogprobs(float(wide[token]), [(int(i), float(wide[i])) for i in best])
+
+
 def exact_logits(request: Request) -> tuple[int, Sequence[int]]:
     """How many of a request's largest logits, and which others, its next token depends on.
 
@@ -72,6 +83,8 @@ def exact_logits(request: Request) -> tuple[int, Sequence[int]]:
     those count, and as many of the best more as may be among them.
     """
     params = request.params
+    if params.logprobs:
+        return 0, ()
     best = 1 if params.temperature == 0 else params.top_k
     seen: set[int] = set()
     if params.repetition_penalty != 1:

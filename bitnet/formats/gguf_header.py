@@ -1,6 +1,7 @@
 """Parsing the header of a GGUF file: every count, length and offset is checked before its use.
 
-Little-endian versions 2 and 3, which have the same layout.
+Versions 2 and 3, which have the same layout, of either byte order. A big-endian file has the same
+magic; its version tells what it is.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import math
 from dataclasses import dataclass
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
-from bitnet.formats.gguf_metadata import MetadataValue
+from bitnet.formats.gguf_metadata import Number, StoredValue
 from bitnet.formats.gguf_types import TL2_ID, tensor_bytes, type_names
-from bitnet.formats.gguf_values import Reader, parse_value
+from bitnet.formats.gguf_values import ByteOrder, Reader, parse_value
 
 MAGIC = b"GGUF"
 ALIGNMENT_KEY = "general.alignment"
 DEFAULT_ALIGNMENT = 32
+VERSIONS = (2, 3)
 
 MAX_KEYS = 1 << 16
 MAX_TENSORS = 1 << 16
@@ -35,7 +37,7 @@ class TensorInfo:
     """Where a tensor is and what it holds.
 
     `shape` is in numpy order (slowest dimension first), `type` a name such as "F16" or "I2_S",
-    `offset` counts from the start of the file and `nbytes` is the size of the raw data.
+    `offset` counts from the start of its file and `nbytes` is the size of the raw data.
     """
 
     name: str
@@ -46,6 +48,16 @@ class TensorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """What comes before the data; metadata and tensors are in file order."""
+
+    version: int
+    order: ByteOrder
+    metadata: dict[str, StoredValue]
+    tensors: dict[str, TensorInfo]
+
+
+@dataclass(frozen=True, slots=True)
 class _Entry:
     name: str
     shape: tuple[int, ...]
@@ -53,16 +65,20 @@ class _Entry:
     offset: int  # from the start of the data section
 
 
-def parse_header(
-    path: str, view: memoryview
-) -> tuple[dict[str, MetadataValue], dict[str, TensorInfo]]:
-    """Metadata and tensors, both in file order, of the file whose bytes are `view`."""
+def parse_header(path: str, view: memoryview) -> Header:
+    """The header of the file whose bytes are `view`."""
     reader = Reader(path, view)
     if bytes(reader.take(4, "magic")) != MAGIC:
         raise InvalidModelError(path, "does not start with the GGUF magic")
     version = reader.u32("version")
-    if version not in (2, 3):
-        raise UnsupportedModelError(path, _version_rule(version))
+    if version not in VERSIONS and _swapped(version) in (1, *VERSIONS):
+        version, reader.order = _swapped(version), "big"
+    if version == 1:
+        raise UnsupportedModelError(
+            path, "GGUF version 1 is not supported; convert the file to version 3"
+        )
+    if version not in VERSIONS:
+        raise UnsupportedModelError(path, f"GGUF version {version} is not supported; 2 and 3 are")
     tensor_count = reader.count("tensor count", MAX_TENSORS, _MIN_TENSOR_BYTES)
     key_count = reader.count("key count", MAX_KEYS, _MIN_KEY_BYTES)
     metadata = _parse_metadata(reader, key_count)
@@ -70,19 +86,15 @@ def parse_header(
     alignment = _alignment(path, metadata)
     data_start = -(-reader.position // alignment) * alignment
     tensors = _place(path, entries, alignment, data_start, len(view))
-    return metadata, tensors
+    return Header(version, reader.order, metadata, tensors)
 
 
-def _version_rule(version: int) -> str:
-    if version == 1:
-        return "GGUF version 1 is not supported; convert the file to version 3"
-    if int.from_bytes(version.to_bytes(4, "little"), "big") in (1, 2, 3):
-        return "big-endian GGUF files are not supported"
-    return f"GGUF version {version} is not supported; 2 and 3 are"
+def _swapped(version: int) -> int:
+    return int.from_bytes(version.to_bytes(4, "little"), "big")
 
 
-def _parse_metadata(reader: Reader, count: int) -> dict[str, MetadataValue]:
-    metadata: dict[str, MetadataValue] = {}
+def _parse_metadata(reader: Reader, count: int) -> dict[str, StoredValue]:
+    metadata: dict[str, StoredValue] = {}
     for index in range(count):
         key = reader.string(f"metadata key {index}", MAX_KEY_BYTES)
         if not key:
@@ -121,9 +133,10 @@ def _parse_entries(reader: Reader, count: int) -> list[_Entry]:
     return entries
 
 
-def _alignment(path: str, metadata: dict[str, MetadataValue]) -> int:
+def _alignment(path: str, metadata: dict[str, StoredValue]) -> int:
+    value = metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT)
     try:
-        return check_alignment(metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT))
+        return check_alignment(value.item() if isinstance(value, Number) else value)
     except InvalidArgumentError as error:
         raise InvalidModelError(path, str(error)) from error
 

@@ -13,9 +13,11 @@ from bitnet.errors import InvalidModelError
 
 # Arrays of numbers and booleans are read-only numpy arrays of their own dtype; arrays of strings
 # and of arrays are lists.
-MetadataValue: TypeAlias = Union[
-    bool, int, float, str, "NDArray[np.generic]", "list[str]", "list[MetadataValue]"
-]
+MetadataArray: TypeAlias = Union["NDArray[np.generic]", "list[str]", "list[MetadataArray]"]
+MetadataValue: TypeAlias = bool | int | float | str | MetadataArray
+# As the file has it: numbers are numpy scalars of their own type.
+Number: TypeAlias = np.integer | np.floating
+StoredValue: TypeAlias = bool | str | Number | MetadataArray
 
 
 class Metadata(Mapping[str, MetadataValue]):
@@ -24,9 +26,14 @@ class Metadata(Mapping[str, MetadataValue]):
     A getter's `default` is returned when the key is absent; without one the key is required.
     """
 
-    def __init__(self, path: str, values: Mapping[str, MetadataValue]) -> None:
+    def __init__(self, path: str, stored: Mapping[str, StoredValue]) -> None:
         self._path = path
-        self._values = values
+        self.stored = stored
+        """The values with the types that the file has them in, to be written again."""
+        self._values: dict[str, MetadataValue] = {
+            key: value.item() if isinstance(value, Number) else value
+            for key, value in stored.items()
+        }
 
     def __getitem__(self, key: str) -> MetadataValue:
         return self._values[key]

@@ -2,6 +2,7 @@
 
 The standard ones are as in ggml. I2_S, TL1 and TL2 exist only in bitnet.cpp's files; TL2 has the
 number that ggml later gave to MXFP4, so that only the size of a tensor tells the two apart.
+IQ1_BN and IQ2_BN are of ik_llama.cpp.
 """
 
 from __future__ import annotations
@@ -52,8 +53,15 @@ BLOCK_TYPES: dict[str, tuple[int, int, int]] = {
     "Q1_0": (41, 128, 18),
 }
 
+# Of ik_llama.cpp: as above, and bytes of a scale in front of each row.
+ROW_TYPES: dict[str, tuple[int, int, int, int]] = {
+    "IQ1_BN": (134, 64, 13, 2),
+    "IQ2_BN": (135, 64, 16, 4),
+}
+
 TYPE_IDS: dict[str, int] = {
     **{name: number for name, (number, _, _) in BLOCK_TYPES.items()},
+    **{name: number for name, (number, _, _, _) in ROW_TYPES.items()},
     "I2_S": I2_S_ID,
     "TL1": TL1_ID,
     "TL2": TL2_ID,
@@ -79,11 +87,15 @@ def tensor_bytes(type_name: str, shape: tuple[int, ...]) -> int:
         if len(shape) != 2:
             raise InvalidArgumentError(f"a TL2 tensor is a matrix, not of shape {shape}")
         return tl2.tensor_bytes((shape[0], shape[1]))
-    if type_name not in BLOCK_TYPES:
+    if type_name in ROW_TYPES:
+        _, elements, size, row_head = ROW_TYPES[type_name]
+    elif type_name in BLOCK_TYPES:
+        _, elements, size = BLOCK_TYPES[type_name]
+        row_head = 0
+    else:
         raise InvalidArgumentError(f"tensor type {type_name!r} is not known")
-    _, elements, size = BLOCK_TYPES[type_name]
     if shape[-1] % elements:
         raise InvalidArgumentError(
             f"a {type_name} tensor needs rows of a multiple of {elements} elements, not {shape[-1]}"
         )
-    return count // elements * size
+    return count // elements * size + count // shape[-1] * row_head

@@ -1,4 +1,4 @@
-"""Reading GGUF's primitive values from bytes that are not trusted.
+"""Reading GGUF's primitive values, of either byte order, from bytes that are not trusted.
 
 What a file announces must fit in the bytes that are left before anything is allocated for it.
 """
@@ -6,18 +6,20 @@ What a file announces must fit in the bytes that are left before anything is all
 from __future__ import annotations
 
 import struct
+from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitnet.errors import InvalidModelError
-from bitnet.formats.gguf_metadata import MetadataValue
+from bitnet.formats.gguf_metadata import MetadataArray, Number, StoredValue
 
 MAX_STRING_BYTES = 1 << 24
 MAX_ARRAY_ITEMS = 1 << 24
 MAX_ARRAY_DEPTH = 4
 
 BOOL, STRING, ARRAY = 7, 8, 9
-NUMBER_DTYPES: dict[int, np.dtype[np.number]] = {
+NUMBER_DTYPES: dict[int, np.dtype[Number]] = {
     0: np.dtype("u1"),
     1: np.dtype("i1"),
     2: np.dtype("<u2"),
@@ -30,8 +32,16 @@ NUMBER_DTYPES: dict[int, np.dtype[np.number]] = {
     12: np.dtype("<f8"),
 }
 
-_U32 = struct.Struct("<I")
-_U64 = struct.Struct("<Q")
+ByteOrder: TypeAlias = Literal["little", "big"]
+
+_U32: dict[ByteOrder, struct.Struct] = {
+    "little": struct.Struct("<I"),
+    "big": struct.Struct(">I"),
+}
+_U64: dict[ByteOrder, struct.Struct] = {
+    "little": struct.Struct("<Q"),
+    "big": struct.Struct(">Q"),
+}
 
 
 class Reader:
@@ -41,6 +51,7 @@ class Reader:
         self.path = path
         self.view = view
         self.position = 0
+        self.order: ByteOrder = "little"
 
     def error(self, rule: str) -> InvalidModelError:
         """The error to raise for this file."""
@@ -57,12 +68,12 @@ class Reader:
 
     def u32(self, what: str) -> int:
         """An unsigned 32-bit number."""
-        (value,) = _U32.unpack(self.take(4, what))
+        (value,) = _U32[self.order].unpack(self.take(4, what))
         return int(value)
 
     def u64(self, what: str) -> int:
         """An unsigned 64-bit number."""
-        (value,) = _U64.unpack(self.take(8, what))
+        (value,) = _U64[self.order].unpack(self.take(8, what))
         return int(value)
 
     def count(self, what: str, maximum: int, item_bytes: int) -> int:
@@ -86,8 +97,15 @@ class Reader:
         except UnicodeDecodeError as error:
             raise self.error(f"{what} is not UTF-8") from error
 
+    def numbers(self, count: int, dtype: np.dtype[Number], what: str) -> NDArray[Number]:
+        """A read-only array of numbers; copied, so that it outlives the mapping and is aligned."""
+        raw = np.frombuffer(self.take(count * dtype.itemsize, what), dtype)
+        items = raw.byteswap() if self.order == "big" else raw.copy()
+        items.flags.writeable = False
+        return items
 
-def parse_value(reader: Reader, kind: int, what: str, depth: int = 0) -> MetadataValue:
+
+def parse_value(reader: Reader, kind: int, what: str, depth: int = 0) -> StoredValue:
     """The value of type `kind` that comes next, inside `depth` arrays."""
     if kind == STRING:
         return reader.string(what, MAX_STRING_BYTES)
@@ -100,12 +118,11 @@ def parse_value(reader: Reader, kind: int, what: str, depth: int = 0) -> Metadat
         return bool(byte)
     if kind not in NUMBER_DTYPES:
         raise reader.error(f"{what} has the unknown type {kind}")
-    dtype = NUMBER_DTYPES[kind]
-    number: int | float = np.frombuffer(reader.take(dtype.itemsize, what), dtype)[0].item()
+    number: Number = reader.numbers(1, NUMBER_DTYPES[kind], what)[0]
     return number
 
 
-def _parse_array(reader: Reader, what: str, depth: int) -> MetadataValue:
+def _parse_array(reader: Reader, what: str, depth: int) -> MetadataArray:
     if depth > MAX_ARRAY_DEPTH:
         raise reader.error(f"{what} nests arrays deeper than {MAX_ARRAY_DEPTH}")
     kind = reader.u32(what)
@@ -119,9 +136,7 @@ def _parse_array(reader: Reader, what: str, depth: int) -> MetadataValue:
         raise reader.error(f"{what} is an array of the unknown type {kind}")
     dtype = np.dtype(np.uint8) if kind == BOOL else NUMBER_DTYPES[kind]
     count = reader.count(length, MAX_ARRAY_ITEMS, dtype.itemsize)
-    # Copied, so that metadata outlives the mapping and is aligned.
-    items = np.frombuffer(reader.take(count * dtype.itemsize, what), dtype).copy()
-    items.flags.writeable = False
+    items = reader.numbers(count, dtype, what)
     if kind == BOOL:
         if items.size and items.max() > 1:
             raise reader.error(f"{what} is an array of booleans but holds {items.max()}")
@@ -132,7 +147,7 @@ def _parse_array(reader: Reader, what: str, depth: int) -> MetadataValue:
 def _parse_strings(reader: Reader, count: int, what: str) -> list[str]:
     """An array of strings; vocabularies have 10**5 and more, hence a loop without calls of ours."""
     view, position, end = reader.view, reader.position, len(reader.view)
-    unpack = _U64.unpack_from
+    unpack = _U64[reader.order].unpack_from
     strings: list[str] = []
     for index in range(count):
         start = position + 8

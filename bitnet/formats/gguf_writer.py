@@ -21,13 +21,23 @@ from bitnet.formats.gguf_header import (
     MAX_NAME_BYTES,
     check_alignment,
 )
+from bitnet.formats.gguf_metadata import MetadataArray
 from bitnet.formats.gguf_types import TYPE_IDS, tensor_bytes
 from bitnet.formats.gguf_values import ARRAY, BOOL, NUMBER_DTYPES, STRING
 
 # Python integers become uint32, or int32 when negative, or the 64-bit type when they need it;
-# Python floats become float32. A numpy scalar or array keeps its own type.
+# Python floats become float32. A numpy scalar or array keeps its own type. So whatever is in
+# `Metadata.stored` is written as it was, but for an empty array of arrays, which becomes one of
+# strings.
 WritableValue: TypeAlias = Union[
-    bool, int, float, str, "np.generic", "NDArray[np.generic]", "Sequence[str]"
+    bool,
+    int,
+    float,
+    str,
+    "np.generic",
+    "NDArray[np.generic]",
+    "Sequence[str]",
+    "Sequence[MetadataArray]",
 ]
 
 _TYPE_OF_DTYPE: dict[np.dtype[np.generic], int] = {
@@ -125,22 +135,30 @@ def _value(key: str, value: WritableValue) -> bytes:
         return struct.pack("<IB", BOOL, value)
     if isinstance(value, str):
         return struct.pack("<I", STRING) + _string(value)
-    if isinstance(value, np.ndarray):
-        return struct.pack("<I", ARRAY) + _array(key, value)
     if isinstance(value, (int, float, np.generic)):
         number = _number(key, value)
         return struct.pack("<I", _type_id(key, number.dtype)) + number.tobytes()
-    if not all(isinstance(item, str) for item in value):
-        raise InvalidArgumentError(f"metadata key {key!r}: a sequence may only hold strings")
-    head = struct.pack("<IIQ", ARRAY, STRING, len(value))
-    return head + b"".join(_string(item) for item in value)
+    return struct.pack("<I", ARRAY) + _array(key, value)
 
 
-def _array(key: str, values: NDArray[np.generic]) -> bytes:
-    if values.ndim != 1:
-        raise InvalidArgumentError(f"metadata key {key!r}: arrays must have one dimension")
-    kind = BOOL if values.dtype == np.bool_ else _type_id(key, values.dtype)
-    return struct.pack("<IQ", kind, values.size) + values.tobytes()
+def _array(
+    key: str, values: NDArray[np.generic] | Sequence[str] | Sequence[MetadataArray]
+) -> bytes:
+    """The type of the items, their number, and the items."""
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1:
+            raise InvalidArgumentError(f"metadata key {key!r}: arrays must have one dimension")
+        kind = BOOL if values.dtype == np.bool_ else _type_id(key, values.dtype)
+        return struct.pack("<IQ", kind, values.size) + values.tobytes()
+    strings = [item for item in values if isinstance(item, str)]
+    if len(strings) == len(values):
+        return struct.pack("<IQ", STRING, len(values)) + b"".join(map(_string, strings))
+    if not all(isinstance(item, (list, np.ndarray)) for item in values):
+        raise InvalidArgumentError(
+            f"metadata key {key!r}: a sequence may only hold strings, or only arrays"
+        )
+    head = struct.pack("<IQ", ARRAY, len(values))
+    return head + b"".join(_array(key, item) for item in values if not isinstance(item, str))
 
 
 def _number(key: str, value: int | float | np.generic) -> np.generic:

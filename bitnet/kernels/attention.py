@@ -12,38 +12,18 @@ it does not see.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-import numpy as np
-import numpy.typing as npt
-
-from bitnet.codegen import Buffer, Dim, Function, Value
+from bitnet.codegen import Buffer, Function, Value
 from bitnet.codegen import types as t
-from bitnet.kernels.kv_cache import BLOCK, VALUE_TILE, Cached, KVLayout, load_kv
-from bitnet.kernels.numerics import (
-    F32,
-    LANES,
-    exp,
-    exp_reference,
-    f32xL,
-    fma_reference,
-    pad_reference,
-    tree_reference,
-)
+from bitnet.kernels.kv_cache import BLOCK, VALUE_TILE, Cached, load_kv
+from bitnet.kernels.numerics import LANES, exp, f32xL
+from bitnet.kernels.span_merge import NO_SCORE, partial_size
 
 SPAN = 256
-# Positions between what is being used and what is prefetched: 16 KB for 128 dimensions of f16.
-_KEYS_AHEAD, _VALUES_AHEAD = 64, 128
+# How many positions' keys, or values, lie between what is read and what is prefetched: 32 KB for
+# 128 dimensions of f16. Less comes too late; more no longer fits into the first cache.
+_AHEAD = 128
 _LINE = 64  # bytes of a cache line
-_NO_SCORE = -1e30  # below every real score, and finite: differences stay numbers
-
-
-def partial_size(kv: KVLayout) -> int:
-    """f32 elements of the result of one query over one span.
-
-    The weighted sum of the values [value_stride], the largest score, the sum of the weights.
-    """
-    return kv.value_stride + LANES
 
 
 def scale_query(q: Buffer, scaled: Buffer) -> None:
@@ -55,55 +35,68 @@ def scale_query(q: Buffer, scaled: Buffer) -> None:
 
 
 def attend_span(
-    k: Function, cached: Cached, head: Value, start: Value, q: Buffer, seen: Buffer, out: Buffer
+    k: Function,
+    cached: Cached,
+    head: Value,
+    start: Value,
+    q: Buffer,
+    seen: Buffer,
+    out: Buffer,
+    after: Buffer,
 ) -> None:
     """Attention of a few queries over one span of a sequence's keys and values.
 
     head: the kv head; start: the span's first position; q: f32[n * head_dim], scaled queries;
-    seen: i64[n], how many positions of the sequence each sees, at least one of the span and
-    never fewer than the query before it; out: f32[n * partial_size].
+    seen: i64[n], how many positions of the sequence each sees, at least one of the span, never
+    fewer than the query before it, and all up to the same block of BLOCK positions; out:
+    f32[n * partial_size]; after: a part of a page, the keys that are probably read next.
     """
     if k.module.checked:  # in line, so that it keeps the bounds of the caller's buffers
-        _attend_span(k, cached, head, start, q, seen, out)
+        _attend_span(k, cached, head, start, q, seen, out, after)
         return
 
     def body(f: Function) -> None:
-        table, layer, head, start, *buffers = f.args
-        arguments = [
-            Buffer(f, base, like.element, like.count, like.name)
-            for base, like in zip(buffers, (q, seen, out), strict=True)
+        table, layer, head, start, *bases = f.args
+        buffers = [
+            like.at_address(f, base)
+            for base, like in zip(bases, (q, seen, out, after), strict=True)
         ]
         here = Cached(cached.kv, Buffer(f, table, t.i64, 0, "pages"), cached.n_layers, layer)
-        _attend_span(f, here, head, start, *arguments)
+        _attend_span(f, here, head, start, *buffers)
 
     name = f"attend_{seen.known_count}"
-    function = k.module.function(name, [t.ptr] + [t.i64] * 3 + [t.ptr] * 3, body)
-    k.call(function, cached.table.base, cached.layer, head, start, q.base, seen.base, out.base)
+    function = k.module.function(name, [t.ptr] + [t.i64] * 3 + [t.ptr] * 4, body)
+    bases = (buffer.base for buffer in (q, seen, out, after))
+    k.call(function, cached.table.base, cached.layer, head, start, *bases)
 
 
 def _attend_span(
-    k: Function, cached: Cached, head: Value, start: Value, q: Buffer, seen: Buffer, out: Buffer
+    k: Function,
+    cached: Cached,
+    head: Value,
+    start: Value,
+    q: Buffer,
+    seen: Buffer,
+    out: Buffer,
+    after: Buffer,
 ) -> None:
     n_queries, size = seen.known_count, partial_size(cached.kv)
     rows = Buffer.local(k, t.f32, n_queries * SPAN, "attention.scores")
-    ends = [k.min(seen[i] - start, SPAN) for i in range(n_queries)]
-    _scores(k, cached, head, start, ends[-1], q, rows)
+    ends = Buffer.local(k, t.i64, n_queries, "attention.ends")
     with k.loop(0, n_queries) as i:
-        result = out.part(i * size, size)
-        end = k.min(seen[i] - start, SPAN)
-        _softmax(k, rows.part(i * SPAN, SPAN), end, result.part(size - LANES, LANES))
-    next_span = (start + SPAN < seen[n_queries - 1]).select(start + SPAN, start)
-    _weighted_values(k, cached, head, start, ends[0], rows, out, next_span)
+        ends[i] = k.min(seen[i] - start, SPAN)
+    _scores(k, cached, head, start, ends[n_queries - 1], q, rows)
+    with k.loop(0, n_queries) as i:
+        out[i * size + size - LANES] = _largest(k, rows.part(i * SPAN, SPAN), ends[i])
+    _weighted_values(k, cached, head, start, ends, rows, out, after)
     # What the first query sees, all see; the others go on, each up to its own end.
-    with k.loop(1, n_queries) as i:
-        end = k.min(seen[i] - start, SPAN)
-        with k.loop(ends[0], end) as at:
-            page, slot = cached.page(start + at)
-            w = rows[i * SPAN + at]
-            for dim in range(0, cached.kv.value_stride, LANES):
-                v = load_kv(k, cached.kv, page, cached.kv.value(head, slot, dim))
-                total = out.load(i * size + dim, LANES)
-                out.store(i * size + dim, k.fma(w, v, total))
+    with k.loop(1, n_queries) as i, k.loop(ends[0], ends[i]) as at:
+        page, slot = cached.page(start + at)
+        w = rows[i * SPAN + at]
+        for dim in range(0, cached.kv.value_stride, LANES):
+            v = load_kv(k, cached.kv, page, cached.kv.value(head, slot, dim))
+            total = out.load(i * size + dim, LANES)
+            out.store(i * size + dim, k.fma(w, v, total))
 
 
 def _scores(
@@ -116,17 +109,12 @@ def _scores(
     with k.loop(0, end, BLOCK) as at:
         page, slot = cached.page(start + at)
         first = kv.key(head, slot)
-        over = at + _KEYS_AHEAD - end
-        # Then the values: a key of 128 dimensions takes the bytes of two rows of a tile of them.
-        then = start + k.min(over * 2, end - 1)
-        next_page, next_slot, inside = _soon(cached, start + at + _KEYS_AHEAD, start + end, then)
-        soon = inside.select(kv.key(head, next_slot), kv.value(head, next_slot, 0))
-        for lane in range(0, BLOCK, at_once):
+        next_page, soon = _soon_keys(k, cached, head, start, at, end)
+        for done, lane in enumerate(range(0, BLOCK, at_once)):
             lanes = range(lane, lane + at_once, LANES)
             sums = {(i, n): k.var(f32xL) for i in range(n_queries) for n in lanes}
             with k.loop(0, d) as dim:
-                for n in _line_starts(kv, lanes):
-                    next_page.prefetch(soon + dim * BLOCK + n, again=True)
+                _prefetch_lines(next_page, soon + (dim + done * d) * at_once, at_once)
                 keys = {n: load_kv(k, kv, page, first + dim * BLOCK + n) for n in lanes}
                 for i in range(n_queries):
                     x = q[dim + i * d]
@@ -136,16 +124,34 @@ def _scores(
                 rows.store(at + (i * SPAN + n), total.get())
 
 
-def _soon(cached: Cached, position: Value, end: Value, then: Value) -> tuple[Buffer, Value, Value]:
-    """The page and slot of `position`, or of `then` if it is not before `end`; and if it is."""
-    inside = position < end
-    page, slot = cached.page(inside.select(position, then))
-    return page, slot, inside
+def _soon_keys(
+    k: Function, cached: Cached, head: Value, start: Value, at: Value, end: Value
+) -> tuple[Buffer, Value]:
+    """What to prefetch with the key `at` of a span with `end` keys: others, then its values."""
+    kv = cached.kv
+    soon = at + k.min(end, _AHEAD)
+    is_key = soon < end
+    page, slot = cached.page(start + is_key.select(soon, soon - end))
+    return page, is_key.select(kv.keys_start(head, slot), kv.values_start(head, slot))
 
 
-def _line_starts(kv: KVLayout, elements: range) -> list[int]:
-    """Those of a run of elements of a page where a cache line starts."""
-    return [i for i in elements if i * t.size(kv.element) % _LINE == 0]
+def _soon_values(
+    k: Function, cached: Cached, head: Value, start: Value, at: Value, end: Value, after: Buffer
+) -> tuple[Buffer, Value]:
+    """The same for the value `at`, counted as they come in memory: others, then what follows."""
+    kv = cached.kv
+    soon = at + k.min(end, _AHEAD)
+    is_value = soon < end
+    page, slot = cached.page(start + k.min(soon, end - 1))
+    base = is_value.select(page.base, after.base)
+    index = is_value.select(kv.values_start(head, slot), (soon - end) * kv.head_dim)
+    return Buffer(k, base, kv.element, 0, "soon"), index
+
+
+def _prefetch_lines(page: Buffer, index: Value, count: int) -> None:
+    """Ask for the cache lines of `count` elements; if that is part of a line, for all of it."""
+    for i in range(0, count, _LINE // t.size(page.element)):
+        page.prefetch(index + i, again=True)
 
 
 def _at_once(k: Function, n_queries: int, most: int) -> int:
@@ -156,22 +162,15 @@ def _at_once(k: Function, n_queries: int, most: int) -> int:
     return count
 
 
-def _softmax(k: Function, row: Buffer, end: Value, result: Buffer) -> None:
-    """Turn the scores row[:end] into weights e**(score - largest); result: largest, total."""
+def _largest(k: Function, row: Buffer, end: Value) -> Value:
+    """The largest of the scores row[:end]; those after them, to a whole vector, are made small."""
     last = (end - 1) // LANES * LANES
     real = (k.iota(t.vec(t.i64, LANES)) + last) < end
-    row.store(last, real.select(row.load(last, LANES), _NO_SCORE))
-    lanes = k.var(f32xL, _NO_SCORE)
+    row.store(last, real.select(row.load(last, LANES), NO_SCORE))
+    lanes = k.var(f32xL, NO_SCORE)
     with k.loop(0, end, LANES) as i:
         lanes.set(k.max(row.load(i, LANES), lanes.get()))
-    largest = k.reduce(lanes.get(), "max")
-    total = k.var(f32xL)
-    with k.loop(0, end, LANES) as i:
-        w = exp(k, row.load(i, LANES) - largest)
-        row.store(i, w)
-        total.set(total.get() + w)
-    result[0] = largest
-    result[1] = k.reduce(total.get(), "add")
+    return k.reduce(lanes.get(), "max")
 
 
 def _weighted_values(
@@ -179,120 +178,55 @@ def _weighted_values(
     cached: Cached,
     head: Value,
     start: Value,
-    end: Value,
+    ends: Buffer,
     rows: Buffer,
     out: Buffer,
-    next_span: Value,
+    after: Buffer,
 ) -> None:
-    """out[query] = sum of rows[query][i] * value over the span's positions i < end.
+    """out[query] = sum of weight * value over the positions that all queries see; and their sum.
 
-    next_span: the position from which keys will probably be wanted after this.
+    The first pass turns the scores of a block into weights just before it needs them: between
+    loads from memory that costs next to nothing.
     """
-    kv = cached.kv
-    n_queries, size = rows.known_count // SPAN, partial_size(kv)
+    kv, end = cached.kv, ends[0]
+    n_queries, size = ends.known_count, partial_size(kv)
     at_once = _at_once(k, n_queries, VALUE_TILE)
+    totals = Buffer.local(k, t.f32, n_queries * LANES, "attention.totals")
+    with k.loop(0, n_queries * LANES, LANES) as i:
+        totals.store(i, k.const(f32xL, 0))
     for dim in range(0, kv.value_stride, at_once):
         dims = range(dim, min(dim + at_once, kv.value_stride), LANES)
-        is_last = dim + at_once >= kv.value_stride
-        sums = {(i, n): k.var(f32xL) for i in range(n_queries) for n in dims}
+        width = len(dims) * LANES
+        sums = {(query, n): k.var(f32xL) for query in range(n_queries) for n in dims}
         with k.loop(0, end, BLOCK) as at:
             page, slot = cached.page(start + at)
-            over = at + _VALUES_AHEAD - end
-            then = next_span if is_last else start + k.min(over, end - 1)
-            position = start + at + _VALUES_AHEAD
-            next_page, next_slot, inside = _soon(cached, position, start + end, then)
-            after = (
-                kv.key(head, next_slot) + over * kv.value_width(dim)
-                if is_last
-                else kv.value(head, next_slot, dim + at_once)
-            )
-            soon = inside.select(kv.value(head, next_slot, dim), after)
+            done = (end * dim + at * width) // kv.value_stride
+            next_page, soon = _soon_values(k, cached, head, start, done, end, after)
+            if dim == 0:
+                _weights(k, at, ends, rows, out, totals)
             with k.loop(0, k.min(end - at, BLOCK)) as j:
-                for n in _line_starts(kv, dims):
-                    next_page.prefetch(soon + j * kv.value_width(dim) + (n - dim), again=True)
+                _prefetch_lines(next_page, soon + j * width, width)
                 values = {n: load_kv(k, kv, page, kv.value(head, slot + j, n)) for n in dims}
-                for i in range(n_queries):
-                    w = rows[at + j + i * SPAN]
+                for query in range(n_queries):
+                    w = rows[at + j + query * SPAN]
                     for n in dims:
-                        sums[i, n].set(k.fma(w, values[n], sums[i, n].get()))
-        for (i, n), total in sums.items():
-            out.store(i * size + n, total.get())
+                        sums[query, n].set(k.fma(w, values[n], sums[query, n].get()))
+        for (query, n), total in sums.items():
+            out.store(query * size + n, total.get())
+    with k.loop(0, n_queries) as i:
+        out[i * size + size - LANES + 1] = k.reduce(totals.load(i * LANES, LANES), "add")
 
 
-def merge_span(k: Function, partial: Buffer, first: Value, state: Buffer, acc: Buffer) -> None:
-    """Add a span's result to what the spans before it gave; `first` says that there are none.
-
-    partial: f32[partial_size]; state: f32[2], the largest score and the sum of the weights so
-    far; acc: f32[head_dim], the weighted sum of the values so far.
-    """
-    end = partial.known_count - LANES
-    before = first.select(_NO_SCORE, state[0])
-    largest = k.max(partial[end], before)
-    keep, add = exp(k, before - largest), exp(k, partial[end] - largest)
-    state[0] = largest
-    state[1] = k.fma(first.select(0.0, state[1]), keep, partial[end + 1] * add)
-
-    def merge(i: Dim, n: int) -> None:
-        sums = acc.load(i, n)
-        sums = first.select(k.const(sums.type, 0.0), sums)
-        acc.store(i, k.fma(sums, keep, partial.load(i, n) * add))
-
-    _each_vector(k, acc.known_count, merge)
-
-
-def finish(k: Function, state: Buffer, acc: Buffer) -> None:
-    """Turn the weighted sum of the values into their weighted mean; see `merge_span`."""
-    total = state[1]
-    _each_vector(k, acc.known_count, lambda i, n: acc.store(i, acc.load(i, n) / total))
-
-
-def _each_vector(k: Function, count: int, write: Callable[[Dim, int], None]) -> None:
-    """write(i, n) for each vector of n <= 16 of `count` elements."""
-    whole = count // LANES * LANES
-    with k.loop(0, whole, LANES) as i:
-        write(i, LANES)
-    if whole < count:
-        write(whole, count - whole)
-
-
-def attend_reference(q: F32, keys: F32, values: F32, seen: npt.NDArray[np.int64]) -> F32:
-    """One head: q (m, d), keys and values (n, d) as stored, seen (m,) up to n; gives (m, d)."""
-    q = q * np.float32(1 / math.sqrt(q.shape[1]))
-    largest = np.full(len(q), _NO_SCORE, np.float32)
-    total, acc = np.zeros_like(largest), np.zeros_like(q)
-    for start in range(0, len(keys), SPAN):
-        span, rows = slice(start, start + SPAN), seen > start
-        before = largest[rows], total[rows], acc[rows]
-        result = _span_reference(q[rows], keys[span], values[span], seen[rows] - start)
-        largest[rows], total[rows], acc[rows] = _merge_reference(before, result)
-    return acc / total[:, None]
-
-
-def _span_reference(
-    q: F32, keys: F32, values: F32, seen: npt.NDArray[np.int64]
-) -> tuple[F32, F32, F32]:
-    """Largest score (m,), sum of the weights (m,), weighted sum of the values (m, d)."""
-    scores = np.zeros((len(q), len(keys)), np.float32)
-    for d in range(q.shape[1]):
-        scores = fma_reference(q[:, d, None], keys[:, d], scores)
-    scores[np.arange(len(keys)) >= seen[:, None]] = _NO_SCORE
-    largest = scores.max(axis=1)
-    weights = exp_reference(scores - largest[:, None])
-    lanes = np.zeros((len(q), LANES), np.float32)
-    for i in range(0, len(keys), LANES):
-        lanes = lanes + pad_reference(weights[:, i : i + LANES], LANES)
-    acc = np.zeros_like(q)
-    for i, value in enumerate(values):
-        see = seen > i
-        acc[see] = fma_reference(weights[see, i, None], value, acc[see])
-    return largest, tree_reference(lanes), acc
-
-
-def _merge_reference(
-    before: tuple[F32, F32, F32], span: tuple[F32, F32, F32]
-) -> tuple[F32, F32, F32]:
-    largest = np.maximum(before[0], span[0])
-    keep, add = exp_reference(before[0] - largest), exp_reference(span[0] - largest)
-    total = fma_reference(before[1], keep, span[1] * add)
-    acc = fma_reference(before[2], keep[:, None], span[2] * add[:, None])
-    return largest, total, acc
+def _weights(
+    k: Function, at: Value, ends: Buffer, rows: Buffer, out: Buffer, totals: Buffer
+) -> None:
+    """Turn a block's scores into weights e**(score - largest), and add them to totals[query]."""
+    size = out.known_count // ends.known_count
+    with k.loop(0, ends.known_count) as i:
+        largest = out[i * size + size - LANES]
+        total = k.var(f32xL, totals.load(i * LANES, LANES))
+        with k.loop(at, k.min(at + BLOCK, ends[i]), LANES) as j:
+            w = exp(k, rows.load(i * SPAN + j, LANES) - largest)
+            rows.store(i * SPAN + j, w)
+            total.set(total.get() + w)
+        totals.store(i * LANES, total.get())

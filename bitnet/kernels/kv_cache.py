@@ -1,9 +1,10 @@
 """Where keys and values are kept: in pages of `page_size` positions of one sequence.
 
-Within a page of one layer, so that every inner loop of attention reads one run of memory:
-keys   [kv head][page_size / 32][head_dim][32 positions];
-values [kv head][tile of 64 dimensions][page_size][dimensions of the tile]; the last tile is what
-       is left of head_dim, padded with zeros to a multiple of 16.
+Within a page of one layer, so that attention reads long runs of memory:
+[kv head][its keys, its values];
+keys   [page_size / 32][head_dim][32 positions];
+values [tile of 64 dimensions][page_size][dimensions of the tile]; the last tile is what is left
+       of head_dim, padded with zeros to a multiple of 16.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ class KVLayout:
         return -(-self.head_dim // LANES) * LANES
 
     @property
-    def values_start(self) -> int:
-        """Where the values start in a page, after the keys."""
-        return self.n_kv_heads * self.page_size * self.head_dim
+    def head_elements(self) -> int:
+        """Elements of the keys and values of one head in a page."""
+        return self.page_size * (self.head_dim + self.value_stride)
 
     @property
     def page_elements(self) -> int:
         """Elements of one page of one layer."""
-        return self.values_start + self.n_kv_heads * self.page_size * self.value_stride
+        return self.n_kv_heads * self.head_elements
 
     @property
     def element(self) -> t.Type:
@@ -52,8 +53,7 @@ class KVLayout:
 
     def key(self, head: Dim, slot: Dim) -> Value | int:
         """Index of dimension 0 of a position's key; dimension d is 32*d further."""
-        block = head * (self.page_size // BLOCK) + slot // BLOCK
-        return block * (self.head_dim * BLOCK) + slot % BLOCK
+        return head * self.head_elements + slot // BLOCK * (self.head_dim * BLOCK) + slot % BLOCK
 
     def value_width(self, dim: int) -> int:
         """How many dimensions the tile of values with dimension `dim` has."""
@@ -62,8 +62,16 @@ class KVLayout:
     def value(self, head: Dim, slot: Dim, dim: int) -> Value | int:
         """Index of dimension `dim`, a multiple of 16, of a position's value; 15 more follow."""
         tile, column = dim // VALUE_TILE * VALUE_TILE, dim % VALUE_TILE
-        start = self.values_start + tile * self.page_size + column
-        return head * (self.page_size * self.value_stride) + slot * self.value_width(dim) + start
+        start = (self.head_dim + tile) * self.page_size + column
+        return head * self.head_elements + slot * self.value_width(dim) + start
+
+    def keys_start(self, head: Dim, slot: Dim) -> Value | int:
+        """Index of the part of a head's keys that follows those of `slot` positions."""
+        return head * self.head_elements + slot * self.head_dim
+
+    def values_start(self, head: Dim, slot: Dim) -> Value | int:
+        """The same of its values, taken as they come in memory, whatever their tile."""
+        return head * self.head_elements + self.page_size * self.head_dim + slot * self.value_stride
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from bitnet.errors import (
     InvalidArgumentError,
     InvalidModelError,
     ModelClosedError,
+    UnsupportedModelError,
 )
 from bitnet.formats import sniff
 from bitnet.models.gguf_checkpoint import GGUFSource
 from bitnet.models.huggingface_checkpoint import HuggingFaceSource
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import DenseTensor, TernaryTensor
+from bitnet.models.tokenizer_files import nearby_tokenizer, open_tokenizer
 from bitnet.quant.tiled import TiledName
 from bitnet.tokenizers.tokenizer import Tokenizer
 
@@ -31,6 +33,8 @@ class Source(Protocol):
 
     path: Path
     name: str
+    version: str
+    weight_types: frozenset[str]
     spec: ModelSpec
     size_bytes: int
 
@@ -39,7 +43,7 @@ class Source(Protocol):
     def ternary(self, name: str) -> TernaryTensor: ...
     def dense(self, name: str) -> DenseTensor: ...
     def packed(self, name: str) -> npt.NDArray[Any] | None: ...
-    def tokenizer(self) -> Tokenizer: ...
+    def tokenizer(self) -> Tokenizer | None: ...
     def release(self) -> None: ...
     def close(self) -> None: ...
 
@@ -47,10 +51,18 @@ class Source(Protocol):
 class Checkpoint:
     """An open model. Use as a context manager or call `close`; arrays handed out stay valid."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(
+        self,
+        source: Source,
+        tokenizer: Path | None = None,
+        chat_template: str | os.PathLike[str] = "auto",
+    ) -> None:
         self._source = source
+        self._tokenizer_path = tokenizer
         self._tokenizer: Tokenizer | None = None
         self._closed = False
+        if tokenizer is not None or chat_template != "auto":
+            self.tokenizer.use_chat_template(chat_template)
 
     @property
     def path(self) -> Path:
@@ -61,6 +73,19 @@ class Checkpoint:
     def name(self) -> str:
         """What the files call the model, or else the file or folder name."""
         return self._source.name
+
+    @property
+    def version(self) -> str:
+        """The version that the files give the model, or ""."""
+        return self._source.version
+
+    @property
+    def weight_types(self) -> frozenset[str]:
+        """The types of the tensors that hold the ternary weights, by their names in the format.
+
+        Of a native file it is the layout.
+        """
+        return self._source.weight_types
 
     @property
     def spec(self) -> ModelSpec:
@@ -103,19 +128,32 @@ class Checkpoint:
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, built on first use.
 
-        Raises InvalidModelError or UnsupportedModelError if the files hold none that can be used.
+        It is the one given to `open_checkpoint`, or else in the model's files, or else a
+        tokenizer.json beside them or in the folder above. Raises InvalidModelError or
+        UnsupportedModelError if there is none that can be used.
         """
         if self._tokenizer is None:
             self._check_open()
-            tokenizer = self._source.tokenizer()
+            tokenizer = self._find_tokenizer()
             if tokenizer.vocab_size > self.spec.vocab_size:
                 raise InvalidModelError(
-                    self.path,
+                    tokenizer.path,
                     f"the tokenizer has {tokenizer.vocab_size} tokens, "
                     f"the model only {self.spec.vocab_size}",
                 )
             self._tokenizer = tokenizer
         return self._tokenizer
+
+    def _find_tokenizer(self) -> Tokenizer:
+        architecture = self.spec.architecture
+        if self._tokenizer_path is not None:
+            return open_tokenizer(self._tokenizer_path, architecture)
+        tokenizer = self._source.tokenizer() or nearby_tokenizer(self.path, architecture)
+        if tokenizer is None:
+            raise UnsupportedModelError(
+                self.path, "holds no tokenizer, and there is none near it (tokenizer.json)"
+            )
+        return tokenizer
 
     def release(self) -> None:
         """Give back the memory that the files take so far; what is used again comes again."""
@@ -149,14 +187,25 @@ class Checkpoint:
             raise ModelClosedError(f"{self.path} is closed")
 
 
-def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def open_checkpoint(
+    path: str | os.PathLike[str],
+    tokenizer: str | os.PathLike[str] | None = None,
+    chat_template: str | os.PathLike[str] = "auto",
+) -> Checkpoint:
     """Open a GGUF file, a Hugging Face folder, or the folder of a safetensors file.
 
-    What it is, is told by its content. Raises ModelNotFoundError if there is nothing at `path`,
-    InvalidModelError if it breaks a rule of its format, UnsupportedModelError if it is not a
-    ternary model of a known architecture.
+    What it is, is told by its content. tokenizer, chat_template: see `bitnet.load`. Raises
+    ModelNotFoundError if there is nothing at `path`, InvalidModelError if it breaks a rule of its
+    format, UnsupportedModelError if it is not a ternary model of a known architecture.
     """
     path = Path(path)
+    source: Source
     if sniff(path) == "gguf":
-        return Checkpoint(GGUFSource(path))
-    return Checkpoint(HuggingFaceSource(path if path.is_dir() else path.parent))
+        source = GGUFSource(path)
+    else:
+        source = HuggingFaceSource(path if path.is_dir() else path.parent)
+    try:
+        return Checkpoint(source, None if tokenizer is None else Path(tokenizer), chat_template)
+    except BaseException:
+        source.close()
+        raise

@@ -1,4 +1,4 @@
-"""Ternary models in GGUF files, as bitnet.cpp and its forks write them."""
+"""Ternary models in GGUF files, as bitnet.cpp, llama.cpp and their forks write them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
 from bitnet.formats.gguf import GGUFFile, TensorInfo
+from bitnet.models.block_tensors import BlockTensor, TernaryBlockKind
 from bitnet.models.native import LAYOUT_KEY, NativeTensors
 from bitnet.models.spec import Activation, ModelSpec, RopePairing
 from bitnet.models.tensors import (
@@ -21,7 +22,7 @@ from bitnet.models.tensors import (
 from bitnet.models.ternary_tensors import FloatTensor, I2STensor, TLTensor
 from bitnet.models.tl_blocks import BlockSizes
 from bitnet.quant.tl_config import PRESETS, Blocks, TLName
-from bitnet.tokenizers.gguf_vocabulary import tokenizer_from_gguf
+from bitnet.tokenizers.gguf_vocabulary import MODEL_KEY, tokenizer_from_gguf
 from bitnet.tokenizers.tokenizer import Tokenizer
 
 # general.architecture -> ModelSpec.architecture, activation, sub-norms, rope pairing
@@ -33,6 +34,12 @@ _ARCHITECTURES: dict[str, tuple[str, Activation, bool, RopePairing]] = {
 }
 _FLOAT_KINDS: dict[str, FloatKind] = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 _BLOCK_KINDS: dict[str, BlockKind] = {"Q8_0": "q8_0", "Q6_K": "q6_k"}
+_TERNARY_BLOCK_KINDS: dict[str, TernaryBlockKind] = {
+    "TQ1_0": "TQ1_0",
+    "TQ2_0": "TQ2_0",
+    "IQ1_BN": "IQ1_BN",
+    "IQ2_BN": "IQ2_BN",
+}
 _TABLES = ("token_embd.weight", "output.weight")
 _ANY = 2**31  # ModelSpec knows the real limits
 
@@ -45,12 +52,18 @@ class GGUFSource:
         self.path = path
         self.size_bytes = self._file.size_bytes
         self.name = self._file.metadata.get_str("general.name", default=path.stem) or path.stem
+        self.version = self._file.metadata.get_str("general.version", default="")
         self._architecture = self._file.metadata.get_str("general.architecture")
         self.spec = _read_spec(self._file, self._architecture)
         keys = self._file.metadata
         self._native = NativeTensors(self._file, self.spec) if LAYOUT_KEY in keys else None
         self.layout = None if self._native is None else self._native.layout
         self._check_tensors()
+        self.weight_types = (
+            frozenset(self._file.tensors[name].type for name in self.spec.ternary_shapes())
+            if self._native is None
+            else frozenset([self._native.layout])
+        )
         self._blocks = self._find_blocks()
 
     def ternary(self, name: str) -> TernaryTensor:
@@ -72,6 +85,15 @@ class GGUFSource:
                 kind=tl,
                 blocks=blocks,
             )
+        if info.type in _TERNARY_BLOCK_KINDS:
+            return BlockTensor(
+                self.path,
+                name,
+                (rows, cols),
+                lambda: self._file.data(name),
+                factor,
+                kind=_TERNARY_BLOCK_KINDS[info.type],
+            )
         kind = _FLOAT_KINDS[info.type]
         return FloatTensor(
             self.path, name, (rows, cols), lambda: self._floats(info), factor, kind=kind
@@ -87,7 +109,9 @@ class GGUFSource:
     def packed(self, name: str) -> npt.NDArray[Any] | None:
         return None if self._native is None else self._native.packed(name)
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer | None:
+        if MODEL_KEY not in self._file.metadata:
+            return None
         return tokenizer_from_gguf(self.path, self._file.metadata, self._architecture)
 
     def release(self) -> None:
@@ -157,7 +181,9 @@ def _supported(type_name: str, name: str, is_ternary: bool) -> bool:
     """Whether a tensor of the model may have this type."""
     if type_name in _BLOCK_KINDS:
         return name in _TABLES
-    return type_name in _FLOAT_KINDS or (is_ternary and type_name in ("I2_S", *PRESETS))
+    if type_name in ("I2_S", *PRESETS) or type_name in _TERNARY_BLOCK_KINDS:
+        return is_ternary
+    return type_name in _FLOAT_KINDS
 
 
 def _scale_name(weight: str) -> str:

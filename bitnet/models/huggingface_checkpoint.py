@@ -11,7 +11,7 @@ from bitnet.formats.safetensors import SafetensorsFolder, TensorInfo
 from bitnet.models.huggingface_config import LinearClass, ModelConfig
 from bitnet.models.tensors import DenseTensor, FloatKind, TernaryTensor
 from bitnet.models.ternary_tensors import FloatTensor, QuartersTensor
-from bitnet.tokenizers.huggingface_files import tokenizer_from_folder
+from bitnet.tokenizers.huggingface_files import find_tokenizer, tokenizer_from_file
 from bitnet.tokenizers.tokenizer import Tokenizer
 
 _FLOAT_KINDS: dict[str, FloatKind] = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
@@ -46,6 +46,7 @@ class HuggingFaceSource:
     """An open folder; see `bitnet.models.checkpoint.Source`."""
 
     layout = None
+    version = ""
 
     def __init__(self, folder: Path) -> None:
         config = ModelConfig(folder)
@@ -64,6 +65,10 @@ class HuggingFaceSource:
         for name, dense_shape in self.spec.dense_shapes().items():
             self._check_dense(self._modules[name], dense_shape)
         self._check_others()
+        self.weight_types = frozenset(
+            self._files.tensors[f"{self._modules[name]}.weight"].dtype
+            for name in self.spec.ternary_shapes()
+        )
 
     def ternary(self, name: str) -> TernaryTensor:
         module = self._modules[name]
@@ -91,8 +96,9 @@ class HuggingFaceSource:
     def packed(self, name: str) -> None:
         """There are no native files of this kind."""
 
-    def tokenizer(self) -> Tokenizer:
-        return tokenizer_from_folder(self.path, self.spec.architecture)
+    def tokenizer(self) -> Tokenizer | None:
+        file = find_tokenizer(self.path)
+        return None if file is None else tokenizer_from_file(file, self.spec.architecture)
 
     def release(self) -> None:
         self._files.release()

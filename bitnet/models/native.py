@@ -3,7 +3,8 @@
     bitnet.layout            "b3" or "2bit", see `bitnet.quant.tiled`
     bitnet.layout.version    1
     blk.N.MATRIX.LAYOUT      I8 [rows / 32][bytes of 32 rows], for each of `matrices`
-    blk.N.MATRIX.scale       F32, one for each linear layer in it
+    blk.N.MATRIX.scale       F32, one for each linear layer in it; one for each row of the matrix
+                             where one of these layers has a scale a row
     output.int8              I8 [vocab / 16][16 * columns padded to 64], see `bitnet.kernels.int8`;
     output.int8.scale        and F32 [vocab padded to 16] each: all four where the output head is
     output.int8.residual     certified, else none
@@ -61,14 +62,11 @@ def scale_name(layer: int, matrix: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TiledTensor(StoredTensor):
-    """The rows of a linear layer in a packed matrix; `factor` is the whole scale."""
+    """The rows of a linear layer in a packed matrix."""
 
     layout: TiledName
     place: Place
-
-    @property
-    def scale(self) -> float:
-        return self._scaled(1.0)
+    scale: float | npt.NDArray[np.float32]
 
     def codes(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
         self._check_rows(start, stop)
@@ -93,7 +91,7 @@ class NativeTensors:
         self.layout = _layout(file)
         self.names: set[str] = set()
         """All tensors described above."""
-        self._linears: dict[str, tuple[str, Place, float]] = {}
+        self._linears: dict[str, tuple[str, Place, npt.NDArray[np.float32]]] = {}
         for n in range(spec.n_layers):
             self._find_layer(n, spec)
         if INT8_HEAD["packed"] in file.tensors:
@@ -101,10 +99,16 @@ class NativeTensors:
 
     def ternary(self, name: str, shape: tuple[int, int]) -> TiledTensor:
         """The linear layer `name`, such as ``blk.0.attn_q.weight``."""
-        matrix, place, scale = self._linears[name]
+        matrix, place, scales = self._linears[name]
         path, file = self._file.path, self._file
         return TiledTensor(
-            path, matrix, shape, lambda: file.data(matrix), scale, layout=self.layout, place=place
+            path,
+            matrix,
+            shape,
+            lambda: file.data(matrix),
+            layout=self.layout,
+            place=place,
+            scale=float(scales[0]) if scales.size == 1 else scales[place.rows(0, shape[0])],
         )
 
     def packed(self, name: str) -> npt.NDArray[Any] | None:
@@ -119,11 +123,15 @@ class NativeTensors:
             packed, scale = matrix_name(n, name, self.layout), scale_name(n, name)
             size = group_bytes(self.layout, matrix.columns)
             self._find(packed, "I8", (matrix.rows // GROUP_ROWS, size))
-            scales = self._find(scale, "F32", (len(matrix.places),))
+            shape = (len(matrix.places),)
+            if scale in self._file.tensors and self._file.tensors[scale].shape != shape:
+                shape = (matrix.rows,)
+            scales = self._find(scale, "F32", shape)
             if not (np.isfinite(scales) & (scales >= 0)).all():
-                raise self._invalid(scale, f"holds {scales.tolist()}, not all finite and positive")
-            for place, value in zip(matrix.places, scales, strict=True):
-                self._linears[f"blk.{n}.{place.linear}.weight"] = (packed, place, float(value))
+                raise self._invalid(scale, "holds numbers that are not finite and positive")
+            for i, place in enumerate(matrix.places):
+                own = scales if shape == (matrix.rows,) else scales[i : i + 1]
+                self._linears[f"blk.{n}.{place.linear}.weight"] = (packed, place, own)
 
     def _find_head(self, spec: ModelSpec) -> None:
         tiles, width = -(-spec.vocab_size // TILE), -(-spec.hidden_size // PAD) * PAD

@@ -68,8 +68,8 @@ class TernaryTensor(Protocol):
         """(outputs, inputs)."""
 
     @property
-    def scale(self) -> float:
-        """The one scale of the tensor; exactly representable in float32."""
+    def scale(self) -> float | npt.NDArray[np.float32]:
+        """The one scale of the tensor, exactly representable in float32, or (outputs,) scales."""
 
     def codes(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
         """Return rows ``start`` to ``stop`` as codes 0, 1 and 2, which mean -1, 0 and +1.

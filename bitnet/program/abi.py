@@ -76,13 +76,14 @@ BATCH = Struct(
     "bn_batch",
     (
         ("n_tokens", "i64"),
-        ("n_logits", "i64"),
-        ("n_certified", "i64"),  # the first of them; the others want all logits exact
+        ("n_hidden", "i64"),  # rows of hidden states after the final norm
+        ("n_logits", "i64"),  # the first of them become logits too
+        ("n_certified", "i64"),  # the first of those; the others want all logits exact
         ("n_exact", "i64"),
         ("tokens", "ptr"),  # i32[n_tokens]
         ("positions", "ptr"),  # i32[n_tokens]
         ("sequences", "ptr"),  # i32[n_tokens], row of page_table
-        ("logit_tokens", "ptr"),  # i32[n_logits], which tokens want logits
+        ("hidden_tokens", "ptr"),  # i32[n_hidden], whose they are
         ("ranks", "ptr"),  # i64[n_certified], how many of the best logits must be exact
         ("exact_rows", "ptr"),  # i32[n_exact], logits that must be exact too: which row,
         ("exact_ids", "ptr"),  # i32[n_exact], and which token
@@ -98,7 +99,7 @@ BATCH = Struct(
         ("logits", "ptr"),  # f32[n_logits][vocab]
         ("max_tokens", "i64"),
         ("x", "ptr"),  # f32[hidden], the residual stream
-        ("row", "ptr"),  # f32[widest], input of the next linear or of the head
+        ("row", "ptr"),  # f32[widest], input of the next linear; in the end the hidden states
         ("q", "ptr"),  # i8[widest], that input quantised
         ("q_scale", "ptr"),  # f32
         ("q_total", "ptr"),  # i32

@@ -17,16 +17,10 @@ import numpy.typing as npt
 
 from bitnet.codegen import Buffer, Dim, Function, StructRef, Value
 from bitnet.codegen import types as t
-from bitnet.kernels.attention import (
-    SPAN,
-    attend_span,
-    finish,
-    merge_span,
-    partial_size,
-    scale_query,
-)
+from bitnet.kernels.attention import SPAN, attend_span, scale_query
 from bitnet.kernels.kv_cache import BLOCK, Cached, store_kv
 from bitnet.kernels.rope import rope
+from bitnet.kernels.span_merge import finish, merge_span, partial_size
 from bitnet.program.abi import ATTENTION_ITEM
 from bitnet.program.plan import Plan
 from bitnet.program.team import Team
@@ -74,12 +68,18 @@ class _Block:
     Its queries are numbered token by token, `group` for each.
     """
 
+    number: Value
     item: StructRef
     first_token: Value
     n_tokens: Value
     first_position: Value
     head: Value
     cached: Cached
+
+    def keys(self, span: Value) -> Buffer:
+        """Where the keys of a span start."""
+        page, slot = self.cached.page(span * SPAN)
+        return page.part(self.cached.kv.keys_start(self.head, slot), 0)
 
 
 class Attention:
@@ -130,22 +130,24 @@ class Attention:
 
     @contextmanager
     def blocks(self, name: str, layer: Value, n_items: Value) -> Iterator[_Block]:
-        """The phase that runs its body for each kv head and each of the first items.
+        """The phase that runs its body for each of the first items and each kv head."""
+        with self.team.phase(name, n_items * self.plan.spec.n_kv_heads) as number:
+            yield self.block(layer, number)
 
-        A head's items follow each other, so that a thread finds what it prefetched.
-        """
+    def block(self, layer: Value, number: Value) -> _Block:
+        """Item and head `number`: the heads of an item follow each other, as in the pages."""
         n_kv_heads = self.plan.spec.n_kv_heads
-        with self.team.phase(name, n_items * n_kv_heads) as number:
-            item = ATTENTION_ITEM.at(self.k, self.batch["attention_items"], number % n_items)
-            token = item["first_token"]
-            yield _Block(
-                item,
-                token,
-                item["n_tokens"],
-                self.per_token("positions", token),
-                number // n_items,
-                self.cached(layer, token),
-            )
+        item = ATTENTION_ITEM.at(self.k, self.batch["attention_items"], number // n_kv_heads)
+        token = item["first_token"]
+        return _Block(
+            number,
+            item,
+            token,
+            item["n_tokens"],
+            self.per_token("positions", token),
+            number % n_kv_heads,
+            self.cached(layer, token),
+        )
 
     def rotate_and_keep(self, layer: Value) -> None:
         """Rotate queries (in place) and keys; write keys and values to their page."""
@@ -178,8 +180,13 @@ class Attention:
             item = block.item
             n_spans = block.first_position // SPAN + 1
             is_all = (item["end_span"] - item["first_span"]).equals(n_spans)
+            last = item["end_span"] - 1
+            next_block = self.next_block(layer, block)
+            next_keys = next_block.keys(next_block.item["first_span"])
             with k.loop(item["first_span"], item["end_span"]) as span:
-                self.attend_block(block, span)
+                more = block.keys(k.min(span + 1, last))
+                base = (span < last).select(more.base, next_keys.base)
+                self.attend_block(block, span, more.at_address(k, base))
                 with k.if_(is_all):
                     self.merge(block, item["slot"], span, state)
             with k.if_(is_all):
@@ -191,8 +198,13 @@ class Attention:
                         self.merge(block, first_slot + span * block.n_tokens, span, state)
                     self.finish(block, state)
 
-    def attend_block(self, block: _Block, span: Value) -> None:
-        """All queries of the block over one span."""
+    def next_block(self, layer: Value, block: _Block) -> _Block:
+        """What the same thread will probably take next; the last one is followed by itself."""
+        end = self.batch["n_attention_items"] * self.plan.spec.n_kv_heads
+        return self.block(layer, self.k.min(block.number + 1, end - 1))
+
+    def attend_block(self, block: _Block, span: Value, after: Buffer) -> None:
+        """All queries of the block over one span; after: the keys that will be wanted then."""
         k, d = self.k, self.plan.spec.head_dim
         at_once = k.target.attention_queries
         n_queries = block.n_tokens * self.group
@@ -213,6 +225,7 @@ class Attention:
                         q.part(0, count * d),
                         seen.part(0, count),
                         self.partials(block, block.item["slot"], first, count),
+                        after,
                     )
 
     def counts(self) -> list[int]:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
-import numpy.typing as npt
 
 from bitnet.codegen import Buffer, Dim, Function, StructRef, Value
 from bitnet.codegen import types as t
@@ -21,7 +20,7 @@ from bitnet.kernels.hilo import Format, Split, split
 from bitnet.kernels.norm import rms_norm
 from bitnet.models.tensors import FLOAT_DTYPES
 from bitnet.program.abi import HEAD
-from bitnet.program.memory import allocate
+from bitnet.program.memory import Sizes
 from bitnet.program.plan import HeadKind, Plan
 from bitnet.program.team import Team
 from bitnet.quant.tiled import TILE
@@ -56,23 +55,23 @@ def head_bytes(plan: Plan) -> int:
     return n_tiles(plan) * int(LAYOUTS[plan.head_kind].tile_bytes(spec.hidden_size))
 
 
-def head_scratch(plan: Plan, n: int) -> dict[str, npt.NDArray[np.generic]]:
+def head_scratch(plan: Plan, n: int) -> Sizes:
     """The buffers of bn_batch for `n` rows of logits."""
     if plan.head_kind == "stored":
         return {}
     form: Format = LAYOUTS[plan.head_kind].split_format(plan.spec.hidden_size)
-    scratch = {
-        "head_q": allocate(n * 2 * form.columns, np.int8, zero=True),
-        "head_offsets": allocate(n * 2 * form.n_blocks, np.int32, zero=True),
-        "head_scale": allocate(n, np.float32, zero=True),
+    sizes: Sizes = {
+        "head_q": (n * 2 * form.columns, np.int8),
+        "head_offsets": (n * 2 * form.n_blocks, np.int32),
+        "head_scale": (n, np.float32),
     }
     if plan.head_kind == "certified":
-        scratch |= {
-            "head_bounds": allocate(n * 2, np.float32, zero=True),
-            "head_best": allocate(n * n_tiles(plan), np.float32, zero=True),
-            "head_threshold": allocate(n, np.float32, zero=True),
+        sizes |= {
+            "head_bounds": (n * 2, np.float32),
+            "head_best": (n * n_tiles(plan), np.float32),
+            "head_threshold": (n, np.float32),
         }
-    return scratch
+    return sizes
 
 
 class Head:
@@ -88,14 +87,15 @@ class Head:
         self.head = HEAD.at(k, model["head"])
         self.batch = batch
         self.team = team
+        self.n_hidden = batch["n_hidden"]
         self.n_logits = batch["n_logits"]
 
     # -- memory -----------------------------------------------------------------------------
 
     def hidden(self, row: Dim, count: Dim = 1) -> Buffer:
-        """The normed activations of `count` rows of logits."""
+        """`count` rows of hidden states after the final norm."""
         width = self.plan.hidden
-        return self.batch.buffer("row", t.f32, self.n_logits * width).part(
+        return self.batch.buffer("row", t.f32, self.n_hidden * width).part(
             row * width, count * width
         )
 
@@ -139,10 +139,10 @@ class Head:
             self.quantised(self.n_logits, self.store)
 
     def norm(self) -> None:
-        """Norm the rows that want logits, and quantise them if the head does."""
+        """Norm the rows that are wanted, and quantise them if the head does."""
         k, spec, width = self.k, self.plan.spec, self.plan.hidden
-        tokens = self.batch.buffer("logit_tokens", t.i32, self.n_logits)
-        with self.team.phase("output_norm", self.n_logits) as i:
+        tokens = self.batch.buffer("hidden_tokens", t.i32, self.n_hidden)
+        with self.team.phase("output_norm", self.n_hidden) as i:
             x = self.batch.buffer("x", t.f32, self.batch["max_tokens"] * width)
             x = x.part(tokens[i].zext(t.i64) * width, width)
             weight = self.model.buffer("output_norm", t.f32, width)

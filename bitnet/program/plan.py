@@ -45,7 +45,7 @@ class Plan:
     kv: KVKind = "f16"
     layout: LayoutName = "2bit"
     head_kind: HeadKind = "stored"
-    page_size: int = 64
+    page_size: int = 128
     blocking: Blocking = DEFAULT_BLOCKING
     cuts: tuple[Cut, ...] = ()
 

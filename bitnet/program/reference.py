@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.kernels import int8, q6_k, q8_0
-from bitnet.kernels.attention import attend_reference
+from bitnet.kernels.attention_reference import attend_reference
 from bitnet.kernels.gate import gated_reference
 from bitnet.kernels.head import head_reference
 from bitnet.kernels.hilo import split_reference

@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from bitnet.codegen import types as t
 from bitnet.errors import InvalidArgumentError
-from bitnet.kernels.attention import partial_size
+from bitnet.kernels.span_merge import partial_size
 from bitnet.program.attention import Items, attention_items
 from bitnet.program.forward import n_phases
 from bitnet.program.head import head_scratch
-from bitnet.program.memory import address, allocate, ffi
+from bitnet.program.memory import MemoryBudget, Sizes, address, allocate, ffi
+from bitnet.program.plan import Plan
 from bitnet.program.program import Program
 from bitnet.program.team import sync_words
 from bitnet.program.timer import empty_profile
@@ -27,22 +28,35 @@ from bitnet.program.workers import Workers, yield_function
 class Pages:
     """KV pages, allocated when first needed and used again after they are given back."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, memory: MemoryBudget) -> None:
         kv = program.plan.kv_layout
         self.size = kv.page_size
         self._bytes = program.plan.spec.n_layers * kv.page_elements * t.size(kv.element)
+        self._memory = memory
         self._free: list[npt.NDArray[np.uint8]] = []
         self.n_allocated = 0
 
     def take(self) -> npt.NDArray[np.uint8]:
+        """A page. Raises ModelMemoryError."""
         if self._free:
             return self._free.pop()
-        page = allocate(self._bytes, np.uint8)
+        self._memory.take(self._bytes, "a page of the KV cache")
+        try:
+            page = allocate(self._bytes, np.uint8)
+        except BaseException:
+            self._memory.give_back(self._bytes)
+            raise
         self.n_allocated += 1
         return page
 
     def give_back(self, pages: list[npt.NDArray[np.uint8]]) -> None:
         self._free.extend(pages)
+
+    def trim(self) -> None:
+        """Free the pages that wait to be used again."""
+        self._memory.give_back(len(self._free) * self._bytes)
+        self.n_allocated -= len(self._free)
+        self._free.clear()
 
 
 @dataclass
@@ -55,7 +69,7 @@ class KVSequence:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The next tokens of a sequence, and for which of them logits are wanted."""
+    """The next tokens of a sequence, and for which of them results are wanted."""
 
     sequence: KVSequence
     tokens: Seq[int]
@@ -75,11 +89,32 @@ class _Step:
     arrays: dict[str, npt.NDArray[Any]]
 
 
+def scratch_sizes(plan: Plan, n: int) -> Sizes:
+    """The buffers of bn_batch for steps of up to `n` tokens."""
+    return {
+        "x": (n * plan.hidden, np.float32),
+        "row": (n * plan.widest, np.float32),
+        "q": (n * plan.widest_q, np.int8),
+        "q_scale": (n, np.float32),
+        "q_total": (n, np.int32),
+        "qkv": (n * plan.qkv, np.float32),
+        **head_scratch(plan, n),
+    }
+
+
 class Stepper:
-    """Runs steps of at most `max_tokens` tokens on a team of threads."""
+    """Runs steps of at most `max_tokens` tokens on a team of threads.
+
+    memory: counts the KV pages.
+    """
 
     def __init__(
-        self, program: Program, weights: Weights, workers: Workers, max_tokens: int
+        self,
+        program: Program,
+        weights: Weights,
+        workers: Workers,
+        max_tokens: int,
+        memory: MemoryBudget | None = None,
     ) -> None:
         self.program = program
         self.weights = weights
@@ -87,17 +122,11 @@ class Stepper:
         self.max_tokens = max_tokens
         self.profiles: list[npt.NDArray[np.int64]] = []
         """What a profiled program recorded, one table a step; see `timer.phase_times`."""
-        weakref.finalize(self, workers.close)
-        self.pages = Pages(program)
-        plan, n = program.plan, max_tokens
+        self._end_workers = weakref.finalize(self, workers.close)
+        self.pages = Pages(program, memory or MemoryBudget())
         self._scratch = {
-            "x": allocate(n * plan.hidden, np.float32, zero=True),
-            "row": allocate(n * plan.widest, np.float32, zero=True),
-            "q": allocate(n * plan.widest_q, np.int8, zero=True),
-            "q_scale": allocate(n, np.float32, zero=True),
-            "q_total": allocate(n, np.int32, zero=True),
-            "qkv": allocate(n * plan.qkv, np.float32, zero=True),
-            **head_scratch(plan, n),
+            name: allocate(count, dtype, zero=True)
+            for name, (count, dtype) in scratch_sizes(program.plan, max_tokens).items()
         }
         self._common = {name: address(array) for name, array in self._scratch.items()}
         self._common["max_tokens"] = max_tokens
@@ -109,26 +138,41 @@ class Stepper:
         The result is (number of wanted tokens, vocab), chunk by chunk; logits that need not be
         exact may be -inf. Raises InvalidArgumentError for what the program has no memory for.
         """
+        rows = _wanted_rows(chunks)
+        return _in_order(rows, self._run(chunks, rows, len(rows)))
+
+    def hidden_states(self, chunk: Chunk) -> npt.NDArray[np.float32]:
+        """Like `step`, but gives (number of wanted tokens, hidden_size): what the head would read.
+
+        These are the hidden states after the final norm.
+        """
+        rows = _wanted_rows([chunk])
+        self._run([chunk], rows, 0)
+        plan = self.program.plan
+        states = self._scratch["row"][: len(rows) * plan.hidden].reshape(len(rows), plan.hidden)
+        return states[:, : plan.spec.hidden_size].copy()
+
+    def _run(self, chunks: Seq[Chunk], rows: list[_Row], n_logits: int) -> npt.NDArray[np.float32]:
+        """A step; gives the logits of the first `n_logits` rows."""
         self._check(chunks)
         plan = self.program.plan
         for chunk in chunks:
             self.reserve(chunk.sequence, len(chunk.tokens))
-        rows = _wanted_rows(chunks)
         arrays = _describe(chunks) | _describe_rows(rows)
-        n_logits = len(rows)
         logits = np.empty((n_logits, plan.spec.vocab_size), np.float32)
         arrays["logits"] = logits
         items = attention_items((c.sequence.length, len(c.tokens)) for c in chunks)
         arrays |= self._attention_arrays(items)
-        n_regions, n_words = sync_words(self.workers.n, n_phases(plan))
+        n_words = sync_words(self.workers.n_regions, n_phases(plan))
         arrays["sync"] = allocate(n_words, np.int64, zero=True)
         batch = ffi.new("bn_batch *", self._common)
         if self.program.profiled:
             arrays["profile"] = empty_profile(self.workers.n)
             batch.profile_rows = self.workers.n
             self.profiles.append(arrays["profile"])
-        batch.n_regions = n_regions
-        batch.n_tokens, batch.n_logits = len(arrays["tokens"]), n_logits
+        batch.n_regions = self.workers.n_regions
+        batch.n_tokens = len(arrays["tokens"])
+        batch.n_hidden, batch.n_logits = len(rows), n_logits
         batch.n_certified, batch.n_exact = len(arrays["ranks"]), len(arrays["exact_ids"])
         batch.n_sequences, batch.pages_per_sequence = arrays["page_table"].shape
         batch.n_attention_items, batch.n_blocks = len(items.rows), items.n_blocks
@@ -141,7 +185,7 @@ class Stepper:
         self.program.check_bounds()
         for chunk in chunks:
             chunk.sequence.length += len(chunk.tokens)
-        return _in_order(rows, logits)
+        return logits
 
     def _attention_arrays(self, items: Items) -> dict[str, npt.NDArray[Any]]:
         plan = self.program.plan
@@ -152,9 +196,15 @@ class Stepper:
             "arrived": allocate(items.n_slots * plan.spec.n_kv_heads, np.int64, zero=True),
         }
 
+    def use_workers(self, workers: Workers) -> None:
+        """Run further steps on other threads, and end those so far."""
+        self._end_workers()
+        self.workers = workers
+        self._end_workers = weakref.finalize(self, workers.close)
+
     def close(self) -> None:
         """End the threads; nothing may be running."""
-        self.workers.close()
+        self._end_workers()
 
     def reserve(self, sequence: KVSequence, n_tokens: int) -> None:
         """Take the pages for `n_tokens` more positions."""
@@ -202,7 +252,7 @@ def _describe(chunks: Seq[Chunk]) -> dict[str, npt.NDArray[Any]]:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of logits: where it comes in the result, for which token of the batch, what of it."""
+    """A row of results: where it comes, for which token of the batch, what of it is wanted."""
 
     place: int
     token: int
@@ -220,11 +270,11 @@ def _wanted_rows(chunks: Seq[Chunk]) -> list[_Row]:
 
 
 def _describe_rows(rows: list[_Row]) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of bn_batch that say which logits are wanted."""
+    """The arrays of bn_batch that say which results are wanted."""
     certified = [row.chunk for row in rows if row.chunk.best]
     exact = [(i, token) for i, chunk in enumerate(certified) for token in chunk.exact_ids]
     return {
-        "logit_tokens": np.array([row.token for row in rows], np.int32),
+        "hidden_tokens": np.array([row.token for row in rows], np.int32),
         "ranks": np.array([chunk.best for chunk in certified], np.int64),
         "exact_rows": np.array([i for i, _ in exact], np.int32),
         "exact_ids": np.array([token for _, token in exact], np.int32),

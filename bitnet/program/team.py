@@ -74,12 +74,14 @@ class Team:
                 k.call_pointer(self.yield_thread, t.i32)
 
 
-def regions_of(n_threads: int) -> int:
-    """How many regions a team works in; thread i starts in region i, modulo their number."""
-    return min(n_threads, MAX_REGIONS)
+def regions_of(n_threads: int, n_nodes: int = 1) -> int:
+    """How many regions a team works in; thread i starts in region i, modulo their number.
+
+    Where threads share regions, each of the memory nodes has equally many.
+    """
+    return min(n_threads, max(MAX_REGIONS // n_nodes, 1) * n_nodes)
 
 
-def sync_words(n_threads: int, n_phases: int) -> tuple[int, int]:
-    """How many regions a team works in, and the i64 words of its counters."""
-    n_regions = regions_of(n_threads)
-    return n_regions, n_phases * (n_regions + 1) * SYNC_WORDS
+def sync_words(n_regions: int, n_phases: int) -> int:
+    """The i64 words of a team's counters."""
+    return n_phases * (n_regions + 1) * SYNC_WORDS

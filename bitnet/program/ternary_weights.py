@@ -80,7 +80,8 @@ class Packer:
     ) -> None:
         self._program = program
         self._layout = layout
-        self._memory = allocate_pages(n_bytes)
+        # Regions of a matrix are smaller than huge pages.
+        self._memory = allocate_pages(n_bytes, huge=not workers.numa)
         self._used = 0
         self._workers = workers
 

@@ -11,6 +11,7 @@ from bitnet.errors import InvalidArgumentError, UnsupportedOperationError
 
 NODES = Path("/sys/devices/system/node")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_LONGEST_LIST = 1 << 16  # characters
 
 
 def available_cores() -> int:
@@ -34,33 +35,47 @@ def _quota(path: Path, otherwise: int) -> int:
 def nodes(root: Path = NODES) -> list[list[int]]:
     """The cores that this process may use, by the memory that they are near.
 
-    Raises UnsupportedOperationError where the system does not tell, or pins no threads.
+    Of hardware threads that share a core, all but one come last. Raises UnsupportedOperationError
+    where the system does not tell, tells nonsense, or pins no threads.
     """
     if not hasattr(os, "sched_setaffinity") or not root.is_dir():
         raise UnsupportedOperationError(
             "numa: this system does not tell which cores are near which memory"
         )
-    usable = os.sched_getaffinity(0)
+    left = os.sched_getaffinity(0)
     found = []
-    for folder in sorted(root.glob("node[0-9]*"), key=lambda path: int(path.name[4:])):
-        cores = _core_list(folder / "cpulist") & usable
-        if cores:
-            found.append(sorted(cores))
+    folders = [path for path in root.glob("node*") if path.name[4:].isdecimal()]
+    for folder in sorted(folders, key=lambda path: int(path.name[4:])):
+        cores = _listed(folder / "cpulist", left)
+        left -= cores
+        if cores:  # a node may have memory only
+            found.append(sorted(cores, key=lambda core: (_siblings_before(core, root), core)))
     if not found:
         raise UnsupportedOperationError(f"numa: {root} names no core that this process may use")
     return found
 
 
-def _core_list(path: Path) -> set[int]:
-    """Numbers such as "0-3,8"."""
-    text = path.read_text(encoding="ascii", errors="replace").strip()
-    cores: set[int] = set()
+def _siblings_before(core: int, root: Path) -> int:
+    """How many hardware threads of the same core have a lower number."""
+    path = root.parent / f"cpu/cpu{core}/topology/thread_siblings_list"
+    return len(_listed(path, set(range(core)))) if path.is_file() else 0
+
+
+def _listed(path: Path, cores: set[int]) -> set[int]:
+    """Those of `cores` that a file lists, in the way of "0-3,8"."""
+    try:
+        with path.open(encoding="ascii", errors="replace") as file:
+            text = file.read(_LONGEST_LIST).strip()
+    except OSError as error:
+        raise UnsupportedOperationError(f"numa: cannot read {path}: {error.strerror}") from error
+    listed: set[int] = set()
     for part in filter(None, text.split(",")):
-        match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part)
+        match = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", part)
         if match is None:
             raise UnsupportedOperationError(f"numa: {path} is no list of cores: {text[:100]!r}")
-        cores.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return cores
+        first, last = int(match[1]), int(match[2] or match[1])
+        listed |= {core for core in cores if first <= core <= last}
+    return listed
 
 
 def spread(regions: list[int], on: list[list[int]]) -> list[int]:
@@ -84,5 +99,10 @@ def spread(regions: list[int], on: list[list[int]]) -> list[int]:
 
 
 def pin(core: int) -> None:
-    """Let the calling thread run on this core only."""
-    os.sched_setaffinity(0, {core})
+    """Let the calling thread run on this core only. Raises UnsupportedOperationError."""
+    try:
+        os.sched_setaffinity(0, {core})
+    except OSError as error:
+        raise UnsupportedOperationError(
+            f"numa: cannot pin a thread to core {core}: {error.strerror}"
+        ) from error

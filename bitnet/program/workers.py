@@ -72,29 +72,31 @@ class Workers:
         check_threads(n)
         self.n = n
         self.numa = numa
-        self._regions = [thread % regions_of(n) for thread in range(n)]
-        cores = topology.spread(self._regions, topology.nodes()) if numa else []
+        nodes = topology.nodes() if numa else []
+        self.n_regions = regions_of(n, max(1, len(nodes)))
+        regions = [thread % self.n_regions for thread in range(n)]
+        cores = topology.spread(regions, nodes) if numa else []
         first = 0 if numa else 1
         self._queues: list[SimpleQueue[Work | None]] = [SimpleQueue() for _ in range(first, n)]
         for i, queue in enumerate(self._queues, first):
-            core = cores[i] if numa else None
             name = f"bitnet-worker-{i}"
-            threading.Thread(target=_serve, args=(queue, i, core), name=name, daemon=True).start()
+            threading.Thread(target=_serve, args=(queue, i), name=name, daemon=True).start()
+        if numa:
+            try:
+                self._each(lambda thread: topology.pin(cores[thread]))
+            except BaseException:
+                self.close()
+                raise
 
     def run(self, work: Work) -> None:
         """Do `work` here, with the help of the other threads; or by the others, with numa."""
-        done = threading.Event()
-
-        def work_and_tell(thread: int) -> None:
-            work(thread)
-            done.set()
-
+        told = _Told(work)
         try:
             for queue in self._queues:
                 if queue.qsize() < _BACKLOG:
-                    queue.put(work_and_tell if self.numa else work)
+                    queue.put(told if self.numa else work)
             if self.numa:
-                done.wait()
+                told.wait(1)
             else:
                 work(0)
         except BaseException:
@@ -110,25 +112,19 @@ class Workers:
         """
         if not self.numa:
             return
-        done: SimpleQueue[None] = SimpleQueue()
-        n_regions = max(self._regions) + 1
 
         def touch(thread: int) -> None:
-            if thread < n_regions:
-                start, stop = (len(memory) * (thread + i) // n_regions for i in (0, 1))
+            if thread < self.n_regions:
+                start, stop = (len(memory) * (thread + i) // self.n_regions for i in (0, 1))
                 memory[start:stop:_SMALLEST_PAGE] = 0
-            done.put(None)
 
-        for queue in self._queues:
-            queue.put(touch)
-        for _ in self._queues:
-            done.get()
+        self._each(touch)
 
     def near(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The array, or with numa a copy of it that `place` was asked for."""
         if not self.numa:
             return array
-        copy = allocate_pages(array.nbytes)
+        copy = allocate_pages(array.nbytes, huge=False)
         self.place(copy)
         copy[:] = array.reshape(-1).view(np.uint8)
         return copy.view(array.dtype).reshape(array.shape)
@@ -144,6 +140,35 @@ class Workers:
         """End the threads."""
         for queue in self._queues:
             queue.put(None)
+
+    def _each(self, work: Work) -> None:
+        """Have each of the threads do `work`, and wait for all of them."""
+        told = _Told(work)
+        for queue in self._queues:
+            queue.put(told)
+        told.wait(len(self._queues))
+
+
+class _Told:
+    """Work that tells who waits for it how it ended on each thread."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._ends: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def __call__(self, thread: int) -> None:
+        try:
+            self._work(thread)
+        except BaseException as error:  # noqa: BLE001  # raised again by who waits
+            self._ends.put(error)
+        else:
+            self._ends.put(None)
+
+    def wait(self, n_threads: int) -> None:
+        """Until so many have done it; raises what it raised on one of them."""
+        errors = [self._ends.get() for _ in range(n_threads)]
+        for error in filter(None, errors):
+            raise error
 
 
 class _Together:
@@ -176,9 +201,7 @@ class _Together:
         self._done.wait()
 
 
-def _serve(queue: SimpleQueue[Work | None], thread: int, core: int | None) -> None:
-    if core is not None:
-        topology.pin(core)
+def _serve(queue: SimpleQueue[Work | None], thread: int) -> None:
     while (work := queue.get()) is not None:
         work(thread)
         del work  # what it holds on to must not wait for the next one

@@ -88,6 +88,17 @@ def unpack_rows(
     return codes.reshape(-1)[skip : skip + last - first].reshape(stop - start, cols)
 
 
+def from_arm64(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bytes of codes as an ARM build of bitnet.cpp packs them, in our order.
+
+    There, byte j of 16 holds codes j, 16+j, 32+j and 48+j of 64, from the high bits down. `packed`
+    is whole blocks of 128 codes, without the scale. Raises InvalidArgumentError for a code 3.
+    """
+    blocks = packed.reshape(-1, 2, 1, _LANES // 2)
+    shifts = np.array(_SHIFTS, np.uint8)[:, None]
+    return pack_codes((blocks >> shifts & np.uint8(3)).reshape(-1, BLOCK))
+
+
 def _check_size(data: NDArray[np.uint8], count: int) -> None:
     if data.dtype != np.uint8 or data.ndim != 1 or data.size != tensor_bytes(count):
         raise InvalidArgumentError(

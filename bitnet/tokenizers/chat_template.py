@@ -26,10 +26,10 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError
+from bitnet.tokenizers.templates import MAX_SOURCE_CHARS
 
 _T = TypeVar("_T")
 
-MAX_SOURCE_CHARS = 1 << 17
 MAX_VALUE_CHARS = 1 << 20
 MAX_TOTAL_CHARS = 1 << 24
 _ITEM_CHARS = 8  # an item of a list takes as much as this many characters
@@ -51,7 +51,7 @@ _REFUSED_METHODS = frozenset(
 
 
 class ChatTemplate:
-    """A compiled chat template; `path` is the model it came from, for messages."""
+    """A compiled chat template; `path` is where it came from, for messages."""
 
     def __init__(self, path: str | os.PathLike[str], source: str) -> None:
         if len(source) > MAX_SOURCE_CHARS:

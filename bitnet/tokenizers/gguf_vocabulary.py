@@ -1,19 +1,21 @@
 """Building a tokenizer from the vocabulary in a GGUF file's metadata.
 
 Two kinds: "gpt2", byte-level BPE with merges in order, and "llama", SentencePiece BPE, whose merges
-follow from the scores of the pieces.
+follow from the scores of the pieces. Some converters write the second kind, with merges, as "gpt2".
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
 from bitnet.tokenizers.pieces import (
+    BYTE,
     CONTROL,
     NORMAL,
     UNKNOWN,
@@ -23,8 +25,12 @@ from bitnet.tokenizers.pieces import (
     byte_level_encoder,
     sentencepiece_encoder,
 )
-from bitnet.tokenizers.special import END_TOKENS, chat_template_for
+from bitnet.tokenizers.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
+from bitnet.tokenizers.special import END_TOKENS, own_templates
+from bitnet.tokenizers.spelling import Spelling, byte_of_token, spell_bytes
 from bitnet.tokenizers.tokenizer import Tokenizer, Vocabulary
+
+MODEL_KEY = "tokenizer.ggml.model"
 
 
 class Metadata(Protocol):
@@ -39,58 +45,16 @@ class Metadata(Protocol):
     def get_floats(self, key: str) -> npt.NDArray[np.float64]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class PreTokenizer:
-    """What a name in `tokenizer.ggml.pre` stands for; see `byte_level_encoder`."""
-
-    splits: tuple[str, ...]
-    whole_words: bool = False
-    add_bos: bool = False
-
-
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_CL100K = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{digits}"
-    r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_LLAMA3 = PreTokenizer((_CL100K.format(digits="{1,3}"),), whole_words=True, add_bos=True)
-
-# The names come from llama.cpp; these are its patterns, or those of the models it took them from.
-PRE_TOKENIZERS = {
-    "llama-bpe": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "llama3": _LLAMA3,
-    "falcon3": _LLAMA3,
-    "falcon_e": _LLAMA3,
-    "gpt-2": PreTokenizer((_GPT2,)),
-    "qwen2": PreTokenizer((_CL100K.format(digits=""),)),
-    "default": PreTokenizer((r"[\p{P}$+<=>^~|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]")),
-}
-
-
 def tokenizer_from_gguf(path: Path, metadata: Metadata, architecture: str) -> Tokenizer:
     """Build the tokenizer of the GGUF file at `path`.
 
     Raises UnsupportedModelError if there is none or it is of a kind not known here,
     InvalidModelError if it is inconsistent.
     """
-    if "tokenizer.ggml.model" not in metadata:
-        raise UnsupportedModelError(path, "holds no tokenizer (no key 'tokenizer.ggml.model')")
-    model = metadata.get_str("tokenizer.ggml.model")
+    if MODEL_KEY not in metadata:
+        raise UnsupportedModelError(path, f"holds no tokenizer (no key {MODEL_KEY!r})")
     pieces = _read_pieces(path, metadata)
-    if model == "gpt2":
-        pre = _pre_tokenizer(path, metadata, architecture)
-        merges = _read_merges(path, metadata)
-        encoder = byte_level_encoder(pieces, merges, pre.splits, pre.whole_words)
-        adds_space, adds_bos = False, pre.add_bos
-    elif model == "llama":
-        _refuse_normalisation(path, metadata)
-        adds_space = _flag(metadata, "tokenizer.ggml.add_space_prefix", default=True)
-        has_merges = "tokenizer.ggml.merges" in metadata
-        written = _read_merges(path, metadata) if has_merges else None
-        encoder, adds_bos = sentencepiece_encoder(pieces, written, adds_space), True
-    else:
-        raise UnsupportedModelError(path, f"tokenizer model {model!r} is not supported")
+    encoding = _read_encoding(path, metadata, architecture, pieces)
 
     last = len(pieces.tokens) - 1
     bos_id, eos_id, eot_id, eom_id = (
@@ -101,28 +65,78 @@ def tokenizer_from_gguf(path: Path, metadata: Metadata, architecture: str) -> To
     ends = {id for id in (eos_id, eot_id, eom_id) if id is not None}
     ends |= {id for id in controls if pieces.tokens[id] in END_TOKENS}
     special_ids = controls | ends | ({bos_id} if bos_id is not None else set())
-    add_tokens(encoder, pieces, special_ids)
+    spaces_spelled = encoding.spelling == "sentencepiece" and not encoding.adds_space
+    add_tokens(encoding.encoder, pieces, special_ids, spaces_spelled=spaces_spelled)
 
-    add_bos = _flag(
-        metadata, "tokenizer.ggml.add_bos_token", default=adds_bos and bos_id is not None
-    )
-    if add_bos and bos_id is None:
-        raise InvalidModelError(path, "tokenizer.ggml.add_bos_token is set without a bos_token_id")
-    key = "tokenizer.chat_template"
-    template = metadata.get_str(key) if key in metadata else None
+    default = encoding.adds_bos and bos_id is not None
     vocabulary = Vocabulary(
         path=path,
         size=len(pieces.tokens),
-        spelling="byte-level" if model == "gpt2" else "sentencepiece",
+        spelling=encoding.spelling,
         special_ids=frozenset(special_ids),
         bos_id=bos_id,
         eos_ids=frozenset(ends),
         primary_eos_id=eos_id,
-        add_bos=add_bos,
-        adds_space=adds_space,
-        chat_template=chat_template_for(architecture, template),
+        add_bos=_adds(path, metadata, "bos", bos_id, default=default),
+        add_eos=_adds(path, metadata, "eos", eos_id, default=False),
+        adds_space=encoding.adds_space,
+        chat_templates=own_templates(architecture, _read_templates(metadata)),
     )
-    return Tokenizer(encoder, vocabulary)
+    return Tokenizer(encoding.encoder, vocabulary)
+
+
+class _Encoding(NamedTuple):
+    encoder: Encoder
+    spelling: Spelling
+    adds_space: bool
+    adds_bos: bool
+
+
+def _read_encoding(path: Path, metadata: Metadata, architecture: str, pieces: Pieces) -> _Encoding:
+    model = metadata.get_str(MODEL_KEY)
+    if model not in ("gpt2", "llama"):
+        raise UnsupportedModelError(path, f"tokenizer model {model!r} is not supported")
+    if model == "gpt2" and not _spells_as_sentencepiece(pieces):
+        pre = _pre_tokenizer(path, metadata, architecture)
+        merges = _read_merges(path, metadata)
+        encoder = byte_level_encoder(pieces, merges, pre.splits, pre.whole_words)
+        return _Encoding(encoder, "byte-level", adds_space=False, adds_bos=pre.add_bos)
+    _refuse_normalisation(path, metadata)
+    if model == "gpt2":  # its token types do not tell bytes apart
+        kinds = zip(pieces.tokens, pieces.kinds, strict=True)
+        pieces = replace(
+            pieces,
+            kinds=[k if k != NORMAL or byte_of_token(t) is None else BYTE for t, k in kinds],
+        )
+    key = "tokenizer.ggml.add_space_prefix"
+    adds_space = _flag(metadata, key, default=model == "llama")
+    has_merges = model == "gpt2" or "tokenizer.ggml.merges" in metadata
+    written = _read_merges(path, metadata) if has_merges else None
+    encoder = sentencepiece_encoder(pieces, written, adds_space)
+    return _Encoding(encoder, "sentencepiece", adds_space, adds_bos=model == "llama")
+
+
+def _spells_as_sentencepiece(pieces: Pieces) -> bool:
+    return "<0x00>" in pieces.ids and spell_bytes(b" ") not in pieces.ids
+
+
+def _adds(path: Path, metadata: Metadata, name: str, id: int | None, *, default: bool) -> bool:
+    key = f"tokenizer.ggml.add_{name}_token"
+    value = _flag(metadata, key, default=default)
+    if value and id is None:
+        raise InvalidModelError(path, f"{key} is set without a {name}_token_id")
+    return value
+
+
+def _read_templates(metadata: Metadata) -> dict[str, str]:
+    """The chat templates by name."""
+    templates, key = {}, "tokenizer.chat_template"
+    if key in metadata:
+        templates["default"] = metadata.get_str(key)
+    if f"{key}s" in metadata:
+        for name in metadata.get_strings(f"{key}s"):
+            templates[name] = metadata.get_str(f"{key}.{name}")
+    return templates
 
 
 def _flag(metadata: Metadata, key: str, *, default: bool) -> bool:
@@ -146,9 +160,14 @@ def _pre_tokenizer(path: Path, metadata: Metadata, architecture: str) -> PreToke
     elif architecture in ("bitnet-b1.58", "bitnet-25"):
         name = "llama-bpe"  # the published 2B-4T files lack the key
     else:
-        raise UnsupportedModelError(path, f"holds no {key!r}, so how to cut words is not known")
+        raise UnsupportedModelError(
+            path,
+            f"holds no {key!r}, so how to cut words is not known; give the model's tokenizer.json",
+        )
     if name not in PRE_TOKENIZERS:
-        raise UnsupportedModelError(path, f"pre-tokenizer {name!r} is not supported")
+        raise UnsupportedModelError(
+            path, f"pre-tokenizer {name!r} is not supported; give the model's tokenizer.json"
+        )
     return PRE_TOKENIZERS[name]
 
 

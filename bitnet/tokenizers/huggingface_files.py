@@ -1,85 +1,145 @@
-"""Building a tokenizer from the files in a Hugging Face model folder."""
+"""Building a tokenizer from its own file and the small files beside it in a model's folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
-from bitnet.tokenizers.pieces import CONTROL, MAX_PIECES, UNKNOWN, add_tokens, sentencepiece_encoder
+from bitnet.tokenizers.pieces import (
+    CONTROL,
+    MAX_PIECES,
+    UNKNOWN,
+    USER_DEFINED,
+    add_tokens,
+    sentencepiece_encoder,
+)
 from bitnet.tokenizers.sentencepiece_model import parse_sentencepiece_model
-from bitnet.tokenizers.special import END_TOKENS, chat_template_for
-from bitnet.tokenizers.tokenizer import WORD_START, Spelling, Tokenizer, Vocabulary
+from bitnet.tokenizers.special import END_TOKENS, own_templates
+from bitnet.tokenizers.spelling import WORD_START, Spelling
+from bitnet.tokenizers.tiktoken_ranks import is_rank_file, llama3_encoder
+from bitnet.tokenizers.tokenizer import FAILS, Tokenizer, Vocabulary, guarded
 
 MAX_TOKENIZER_BYTES = 2**28
 MAX_CONFIG_BYTES = 2**24
+MAX_TEMPLATES = 64
+MAX_BLANK = 64
 
-_T = TypeVar("_T")
+
+def find_tokenizer(folder: Path) -> Path | None:
+    """Return the file in `folder` that is a tokenizer, if there is one."""
+    files = (folder / name for name in ("tokenizer.json", "tokenizer.model"))
+    return next((file for file in files if file.is_file()), None)
 
 
-def tokenizer_from_folder(folder: Path, architecture: str) -> Tokenizer:
-    """Build the tokenizer of the model in `folder`, from tokenizer.json or else tokenizer.model.
+def tokenizer_from_file(path: Path, architecture: str) -> Tokenizer:
+    """Build the tokenizer in `path`: a tokenizer.json or tokenizer.model by whatever name.
 
-    Special tokens and the chat template come from tokenizer_config.json, generation_config.json,
-    config.json and chat_template.jinja, as far as they exist. Raises UnsupportedModelError if there
-    is no tokenizer or it is of a kind not known here, InvalidModelError if a file is broken.
+    tokenizer.model is SentencePiece's, or Llama 3's rank file. Special tokens and the chat template
+    come from tokenizer_config.json, generation_config.json, config.json, chat_template.jinja and
+    additional_chat_templates beside it, as far as they exist. Raises UnsupportedModelError if it is
+    of a kind not known here, InvalidModelError if a file is broken.
     """
-    settings = _Settings(folder)
-    if (folder / "tokenizer.json").is_file():
-        encoder = _load_encoder(folder / "tokenizer.json")
-        spelling, adds_space = _spelling(folder / "tokenizer.json", encoder)
-    elif (folder / "tokenizer.model").is_file():
-        encoder, adds_space = _load_sentencepiece(folder / "tokenizer.model")
-        spelling = "sentencepiece"
-    else:
-        raise UnsupportedModelError(
-            folder, "holds no tokenizer (neither tokenizer.json nor tokenizer.model)"
-        )
+    encoding = _read_encoding(path)
+    encoder, settings = encoding.encoder, _Settings(path.parent)
     added = encoder.get_added_tokens_decoder()
     special_ids = {id for id, token in added.items() if token.special}
     named_ends = {id for id in special_ids if added[id].content in END_TOKENS}
-    bos_id = next(iter(settings.token_ids(encoder, "bos")), None)
-    ends = settings.token_ids(encoder, "eos")
-    special_ids |= {*ends, *([] if bos_id is None else [bos_id])}
+    bos_ids = _known(encoding.bos_id) + settings.token_ids(encoder, "bos")
+    ends = _known(encoding.eos_id) + settings.token_ids(encoder, "eos")
+    ends += sorted(named_ends.difference(ends))
+    bos_id, eos_id = (next(iter(ids), None) for ids in (bos_ids, ends))
     vocabulary = Vocabulary(
-        path=folder,
+        path=path,
         size=max(encoder.get_vocab().values(), default=-1) + 1,
-        spelling=spelling,
-        special_ids=frozenset(special_ids),
+        spelling=encoding.spelling,
+        special_ids=frozenset(special_ids.union(bos_ids[:1], ends)),
         bos_id=bos_id,
-        eos_ids=frozenset(ends) | named_ends,
-        primary_eos_id=ends[0] if ends else None,
-        add_bos=bos_id is not None and settings.add_bos(encoder, bos_id),
-        adds_space=adds_space,
-        chat_template=chat_template_for(architecture, settings.chat_template()),
+        eos_ids=frozenset(ends),
+        primary_eos_id=eos_id,
+        add_bos=settings.adds("bos", bos_id, default=encoding.adds_bos),
+        add_eos=settings.adds("eos", eos_id, default=encoding.adds_eos),
+        adds_space=encoding.adds_space,
+        chat_templates=own_templates(architecture, settings.chat_templates()),
     )
     return Tokenizer(encoder, vocabulary)
 
 
-def _load_encoder(path: Path) -> Encoder:
+class _Encoding(NamedTuple):
+    """What a tokenizer's own file says."""
+
+    encoder: Encoder
+    spelling: Spelling
+    bos_id: int | None
+    eos_id: int | None
+    adds_space: bool = False
+    adds_bos: bool = False
+    adds_eos: bool = False
+
+
+def _read_encoding(path: Path) -> _Encoding:
     data = _read(path, MAX_TOKENIZER_BYTES)
-    return _guarded(path, lambda: Encoder.from_buffer(data))
+    if is_rank_file(data):
+        encoder = llama3_encoder(path, data)
+        bos_id, eos_id = map(encoder.token_to_id, ("<|begin_of_text|>", "<|end_of_text|>"))
+        return _Encoding(encoder, "byte-level", bos_id, eos_id, adds_bos=True)
+    # A SentencePiece model starts with a line feed: the number of its first field.
+    if data[:1] == b"\n" and data[:MAX_BLANK].lstrip(b" \t\r\n")[:1] != b"{":
+        return _read_sentencepiece(path, data)
+    return _read_json(path, data)
 
 
-def _load_sentencepiece(path: Path) -> tuple[Encoder, bool]:
-    model = parse_sentencepiece_model(path, _read(path, MAX_TOKENIZER_BYTES))
-    encoder = sentencepiece_encoder(model.pieces, None, model.adds_space)
-    add_tokens(encoder, model.pieces, model.pieces.of_kind(CONTROL, UNKNOWN))
-    return encoder, model.adds_space
+def _read_sentencepiece(path: Path, data: bytes) -> _Encoding:
+    model = parse_sentencepiece_model(path, data)
+    pieces, adds_space = model.pieces, model.adds_space
+    if adds_space and pieces.of_kind(USER_DEFINED):
+        raise UnsupportedModelError(
+            path, "user-defined pieces together with a space before the text are not supported"
+        )
+    encoder = sentencepiece_encoder(pieces, None, adds_space)
+    special_ids = pieces.of_kind(CONTROL, UNKNOWN)
+    add_tokens(encoder, pieces, special_ids, spaces_spelled=not adds_space)
+    bos_id, eos_id = model.bos_id, model.eos_id
+    return _Encoding(
+        encoder, "sentencepiece", bos_id, eos_id, adds_space, adds_bos=bos_id is not None
+    )
 
 
-def _guarded(path: Path, call: Callable[[], _T]) -> _T:
-    """Turn whatever the tokenizers library raises on a hostile file into an InvalidModelError."""
-    try:
-        return call()
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:  # its panics do not derive from Exception
-        raise InvalidModelError(path, f"is not a tokenizer: {error}") from error
+def _read_json(path: Path, data: bytes) -> _Encoding:
+    encoder = guarded(path, "is not a tokenizer", lambda: Encoder.from_buffer(data))
+    encoder.no_truncation()
+    encoder.no_padding()
+    spelling, adds_space = _spelling(path, encoder)
+    bos_id, eos_id = guarded(path, FAILS, lambda: _ends_of_texts(encoder))
+    return _Encoding(
+        encoder,
+        spelling,
+        bos_id,
+        eos_id,
+        adds_space,
+        adds_bos=bos_id is not None,
+        adds_eos=eos_id is not None,
+    )
+
+
+def _known(id: int | None) -> list[int]:
+    return [] if id is None else [id]
+
+
+def _ends_of_texts(encoder: Encoder) -> tuple[int | None, int | None]:
+    """The special tokens that the encoder's post-processor puts before and after a text."""
+    text = encoder.encode("a", add_special_tokens=False).ids
+    whole = encoder.encode("a").ids
+    extra = len(whole) - len(text)
+    before = next((n for n in range(extra + 1) if whole[n : n + len(text)] == text), 0)
+    first = whole[0] if before == 1 else None
+    last = whole[-1] if extra - before == 1 else None
+    return first, last
 
 
 def _spelling(path: Path, encoder: Encoder) -> tuple[Spelling, bool]:
@@ -105,6 +165,9 @@ def _decoder_steps(encoder: Encoder) -> Iterator[dict[str, Any]]:
         return
     decoder = json.loads(encoder.decoder.__getstate__())  # the library's own JSON
     yield from decoder["decoders"] if decoder["type"] == "Sequence" else [decoder]
+
+
+_TEMPLATES_RULE = "chat_template must be text, or a list of names and templates"
 
 
 class _Settings:
@@ -136,26 +199,34 @@ class _Settings:
                 found.append(id)
         return found
 
-    def add_bos(self, encoder: Encoder, bos_id: int) -> bool:
-        """What tokenizer_config.json says, or else what the encoder does."""
-        value = self.tokenizer.get("add_bos_token")
-        if value is None:
-            return encoder.encode("", add_special_tokens=True).ids[:1] == [bos_id]
-        if not isinstance(value, bool):
-            raise self._error("tokenizer_config.json", "add_bos_token must be true or false")
-        return value
+    def adds(self, name: str, id: int | None, *, default: bool) -> bool:
+        """Whether the token "bos" or "eos" is added: what the file says, else the default."""
+        value = self.tokenizer.get(f"add_{name}_token")
+        if value is not None and not isinstance(value, bool):
+            raise self._error("tokenizer_config.json", f"add_{name}_token must be true or false")
+        return id is not None and (default if value is None else value)
 
-    def chat_template(self) -> str | None:
-        """From chat_template.jinja, or else tokenizer_config.json."""
+    def chat_templates(self) -> dict[str, str]:
+        """By name, from the files of their own, or else tokenizer_config.json."""
+        folder = self.folder / "additional_chat_templates"
+        templates = {
+            path.stem: self._read_text(f"{folder.name}/{path.name}")
+            for path in islice(sorted(folder.glob("*.jinja")), MAX_TEMPLATES)
+        }
         if (self.folder / "chat_template.jinja").is_file():
-            return self._read_text("chat_template.jinja")
-        template = self.tokenizer.get("chat_template")
-        if isinstance(template, list):  # several, by name
-            named = [entry for entry in template if isinstance(entry, dict)]
-            template = next((e.get("template") for e in named if e.get("name") == "default"), None)
-        if template is not None and not isinstance(template, str):
-            raise self._error("tokenizer_config.json", "chat_template must be text")
-        return template
+            return {"default": self._read_text("chat_template.jinja"), **templates}
+        value = self.tokenizer.get("chat_template")
+        if value is None:
+            return templates
+        # One, or a list of several with their names.
+        entries = [{"name": "default", "template": value}] if isinstance(value, str) else value
+        try:
+            written = {entry["name"]: entry["template"] for entry in entries}
+        except (TypeError, KeyError, IndexError) as error:
+            raise self._error("tokenizer_config.json", _TEMPLATES_RULE) from error
+        if not all(isinstance(text, str) for pair in written.items() for text in pair):
+            raise self._error("tokenizer_config.json", _TEMPLATES_RULE)
+        return {**written, **templates}
 
     def _read_object(self, name: str) -> dict[str, Any]:
         if not (self.folder / name).is_file():

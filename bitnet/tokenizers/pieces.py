@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Union
@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
-from bitnet.tokenizers.tokenizer import WORD_START, byte_of_token
+from bitnet.tokenizers.spelling import WORD_START, byte_of_token
 
 MAX_PIECES = 2**24
 MAX_PIECE_CHARS = 1024
@@ -26,6 +26,7 @@ MAX_PIECE_CHARS = 1024
 UNDEFINED, NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(7)
 
 Path = Union[str, "os.PathLike[str]"]
+Merges = Iterator[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,10 @@ def byte_level_encoder(
 def sentencepiece_encoder(
     pieces: Pieces, merges: list[tuple[str, str]] | None, adds_space: bool
 ) -> Encoder:
-    """SentencePiece BPE; without `merges` they follow from the scores of the pieces."""
+    """SentencePiece BPE; without `merges` they follow from the scores of the pieces.
+
+    adds_space: a space is put before the text, and before what follows a declared token.
+    """
     unknown = min(pieces.of_kind(UNKNOWN), default=None)
     encoder = _bpe(
         pieces,
@@ -108,8 +112,14 @@ def sentencepiece_encoder(
     return encoder
 
 
-def add_tokens(encoder: Encoder, pieces: Pieces, special_ids: set[int]) -> None:
-    """Declare the tokens that are looked for in the text before it is cut into words."""
+def add_tokens(
+    encoder: Encoder, pieces: Pieces, special_ids: set[int], *, spaces_spelled: bool = False
+) -> None:
+    """Declare the tokens that are looked for in the text before it is cut into words.
+
+    spaces_spelled: those that are not special are looked for once spaces are spelled as
+        SentencePiece does, which it does too.
+    """
     encoder.add_special_tokens(
         [
             AddedToken(pieces.tokens[id], special=True, normalized=False)
@@ -118,18 +128,31 @@ def add_tokens(encoder: Encoder, pieces: Pieces, special_ids: set[int]) -> None:
     )
     encoder.add_tokens(
         [
-            AddedToken(pieces.tokens[id], special=False, normalized=False)
+            AddedToken(pieces.tokens[id], special=False, normalized=spaces_spelled)
             for id in sorted(pieces.of_kind(USER_DEFINED) - special_ids)
         ]
     )
 
 
-def _merges_by_score(pieces: Pieces) -> Iterator[tuple[str, str]]:
-    """Every way to put a normal piece together from two others, best score first.
+def merges_in_order(path: Path, tokens: Iterable[str], ids: dict[str, int]) -> Merges:
+    """Every way to put each of `tokens` together from two tokens of `ids`, in their order.
 
-    SentencePiece joins the neighbours that make the piece with the best score; a list of merges in
-    that order makes BPE do the same.
+    Joining first what makes the first of `tokens`, as SentencePiece (by score) and tiktoken (by
+    rank) do, is BPE with these merges.
     """
+    for token in tokens:
+        if len(token) > MAX_PIECE_CHARS:
+            raise InvalidModelError(
+                path, f"token {ids[token]} has more than {MAX_PIECE_CHARS} letters"
+            )
+        halves = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
+        yield from sorted(
+            (pair for pair in halves if pair[0] in ids and pair[1] in ids),
+            key=lambda pair: (ids[pair[0]], ids[pair[1]]),
+        )
+
+
+def _merges_by_score(pieces: Pieces) -> Merges:
     if pieces.scores is None:
         raise InvalidModelError(pieces.path, "the vocabulary has neither merges nor scores")
     normal = {pieces.tokens[id]: id for id in sorted(pieces.of_kind(NORMAL))}
@@ -140,16 +163,8 @@ def _merges_by_score(pieces: Pieces) -> Iterator[tuple[str, str]]:
         raise UnsupportedModelError(
             pieces.path, "all tokens have the same score and there are no merges"
         )
-    for token in sorted(normal, key=lambda token: (-scores[token], normal[token])):
-        if len(token) > MAX_PIECE_CHARS:
-            raise InvalidModelError(
-                pieces.path, f"token {normal[token]} has more than {MAX_PIECE_CHARS} letters"
-            )
-        halves = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
-        yield from sorted(
-            (pair for pair in halves if pair[0] in normal and pair[1] in normal),
-            key=lambda pair: (normal[pair[0]], normal[pair[1]]),
-        )
+    by_score = sorted(normal, key=lambda token: (-scores[token], normal[token]))
+    return merges_in_order(pieces.path, by_score, normal)
 
 
 def _bpe(pieces: Pieces, merges: list[tuple[str, str]], **options: Any) -> Encoder:

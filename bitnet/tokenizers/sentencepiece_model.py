@@ -1,7 +1,8 @@
-"""Reading `tokenizer.model`, a SentencePiece model: a protocol buffer, of which four fields matter.
+"""Reading `tokenizer.model`, a SentencePiece model: a protocol buffer, of which some fields matter.
 
 ModelProto: 1 = pieces, each 1 = text, 2 = float32 score, 3 = kind; 2 = trainer, with 3 = model
-type; 3 = normaliser, with 2 = character map, 3 = add a space in front, 4 = remove extra spaces.
+type, 41 = bos, 42 = eos; 3 = normaliser, with 2 = character map, 3 = add a space in front, 4 =
+remove extra spaces.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
-from bitnet.tokenizers.pieces import NORMAL, Path, Pieces
+from bitnet.tokenizers.pieces import CONTROL, NORMAL, Path, Pieces
 
 _UNIGRAM, _BPE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -23,6 +24,8 @@ class SentencePieceModel:
 
     pieces: Pieces
     adds_space: bool
+    bos_id: int | None
+    eos_id: int | None
 
 
 def parse_sentencepiece_model(path: Path, data: bytes) -> SentencePieceModel:
@@ -34,7 +37,8 @@ def parse_sentencepiece_model(path: Path, data: bytes) -> SentencePieceModel:
     tokens: list[str] = []
     kinds: list[int] = []
     scores: list[float] = []
-    model_type, adds_space = _UNIGRAM, True
+    trainer: dict[int, int | bytes] = {}
+    adds_space = True
     try:
         for field, value in _fields(data):
             if field == 1:
@@ -43,7 +47,7 @@ def parse_sentencepiece_model(path: Path, data: bytes) -> SentencePieceModel:
                 scores.append(struct.unpack("<f", _bytes(parts.get(2, bytes(4))))[0])
                 kinds.append(_int(parts.get(3, NORMAL)))
             elif field == 2:
-                model_type = _int(dict(_fields(_bytes(value))).get(3, _UNIGRAM))
+                trainer = dict(_fields(_bytes(value)))
             elif field == 3:
                 normaliser = dict(_fields(_bytes(value)))
                 adds_space = bool(normaliser.get(3, 1))
@@ -51,11 +55,19 @@ def parse_sentencepiece_model(path: Path, data: bytes) -> SentencePieceModel:
                     raise UnsupportedModelError(
                         path, "SentencePiece text normalisation is not supported"
                     )
+        model_type = _int(trainer.get(3, _UNIGRAM))
+        bos_id, eos_id = _int(trainer.get(41, 1)), _int(trainer.get(42, 2))
     except (TypeError, ValueError, struct.error) as error:
         raise InvalidModelError(path, f"is not a SentencePiece model: {error}") from error
     if model_type != _BPE:
         raise UnsupportedModelError(path, "only SentencePiece models of type BPE are supported")
-    return SentencePieceModel(Pieces(path, tokens, kinds, scores), adds_space)
+    controls = {id for id, kind in enumerate(kinds) if kind == CONTROL}  # -1 is a huge number here
+    return SentencePieceModel(
+        Pieces(path, tokens, kinds, scores),
+        adds_space,
+        bos_id if bos_id in controls else None,
+        eos_id if eos_id in controls else None,
+    )
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -9,32 +9,26 @@ from __future__ import annotations
 import codecs
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import tokenizers
 
-from bitnet.errors import InvalidArgumentError
+from bitnet.errors import InvalidArgumentError, InvalidModelError
+from bitnet.tokenizers.spelling import WORD_START, Spelling, byte_of_token, bytes_of_letters
+from bitnet.tokenizers.templates import Template, choose_template
 
 if TYPE_CHECKING:
     from bitnet.tokenizers.chat_template import ChatTemplate
 
-WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece spells a space
+FAILS = "the tokenizer fails"
 
-Spelling = Literal["byte-level", "sentencepiece"]
+# Patterns try again at each character of a run of blanks; the library gives up at ten million.
+MAX_TEXT_CHARS = 1 << 23
 
-
-def _byte_letters() -> dict[str, int]:
-    """The printable letter that byte-level BPE writes for each byte, turned round."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    letters = {chr(byte): byte for byte in plain}
-    return letters | {chr(256 + index): byte for index, byte in enumerate(others)}
-
-
-_BYTE_LETTERS = _byte_letters()
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,23 +44,33 @@ class Vocabulary:
     eos_ids: frozenset[int]
     primary_eos_id: int | None
     add_bos: bool
+    add_eos: bool
     adds_space: bool
     """A space is put before the text when encoding, and taken off when decoding."""
-    chat_template: str | None
+    chat_templates: Mapping[str, str]
+    """Jinja source by name; "default" is the one for chats."""
 
 
 class Tokenizer:
     """Encodes text, decodes ids and renders chats; safe to use from several threads."""
 
     def __init__(self, encoder: tokenizers.Tokenizer, vocabulary: Vocabulary) -> None:
-        encoder.no_truncation()
-        encoder.no_padding()
         self._encoder = encoder
         self._encoder_lock = threading.Lock()
         self._vocabulary = vocabulary
-        self._added = {
-            id: token.content for id, token in encoder.get_added_tokens_decoder().items()
-        }
+        self._added = frozenset(encoder.get_added_tokens_decoder())
+        self._chat = choose_template("auto", vocabulary.chat_templates)
+        self._compiled: ChatTemplate | None = None
+
+    @property
+    def path(self) -> Path:
+        """The model file, the model folder or the tokenizer's own file that this came from."""
+        return Path(self._vocabulary.path)
+
+    @property
+    def spelling(self) -> Spelling:
+        """How `piece` spells tokens: in byte-level BPE's letters or in SentencePiece's."""
+        return self._vocabulary.spelling
 
     @property
     def vocab_size(self) -> int:
@@ -84,34 +88,77 @@ class Tokenizer:
         return self._vocabulary.eos_ids
 
     @property
+    def eos_id(self) -> int | None:
+        """The token that ends a text, the first one if the model declares several."""
+        return self._vocabulary.primary_eos_id
+
+    @property
     def add_bos(self) -> bool:
         """Whether prompts of this model start with `bos_id`."""
         return self._vocabulary.add_bos
 
     @property
-    def chat_template(self) -> str | None:
-        """The Jinja source of the chat template, or None."""
-        return self._vocabulary.chat_template
+    def add_eos(self) -> bool:
+        """Whether whole texts, such as an embedding model reads, end with `eos_id`."""
+        return self._vocabulary.add_eos
 
-    def encode(self, text: str, *, add_bos: bool = False, parse_special: bool = False) -> list[int]:
-        """Return the ids of `text`, after `bos_id` if `add_bos`.
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja source of the chat template in use, or None."""
+        return None if self._chat is None else self._chat.source
+
+    @property
+    def chat_stop(self) -> tuple[str, ...]:
+        """Strings that end an answer in a chat, besides the tokens of `eos_ids`."""
+        return () if self._chat is None else self._chat.stop
+
+    def use_chat_template(self, choice: str | os.PathLike[str]) -> None:
+        """Use another chat template, see `bitnet.load`; to be called before others use this.
+
+        Raises InvalidArgumentError if there is no such template, InvalidModelError if it is broken.
+        """
+        self._chat = choose_template(choice, self._vocabulary.chat_templates)
+        self._compiled = None if self._chat is None else self._compile(self._chat)
+
+    def encode(
+        self,
+        text: str,
+        *,
+        add_bos: bool = False,
+        add_eos: bool = False,
+        parse_special: bool = False,
+    ) -> list[int]:
+        """Return the ids of `text`, after `bos_id` if `add_bos`, before `eos_id` if `add_eos`.
 
         With `parse_special` the spelling of a control token in the text means that token; without,
-        it is ordinary text. Raises InvalidArgumentError if `text` cannot be encoded in UTF-8 or
-        `add_bos` is asked of a model without such a token.
+        it is ordinary text. Raises InvalidArgumentError if `text` is too long or cannot be encoded
+        in UTF-8, or the model lacks the token that is to be added; InvalidModelError if the
+        patterns of a tokenizer.json take too long.
         """
         start: list[int] = []
         if add_bos:
             if self.bos_id is None:
                 raise InvalidArgumentError("add_bos: the model has no begin-of-text token")
             start.append(self.bos_id)
+        end: list[int] = []
+        if add_eos:
+            if self.eos_id is None:
+                raise InvalidArgumentError("add_eos: the model has no end-of-text token")
+            end.append(self.eos_id)
+        if len(text) > MAX_TEXT_CHARS:
+            raise InvalidArgumentError(f"a text of {len(text)} characters exceeds {MAX_TEXT_CHARS}")
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InvalidArgumentError(f"the text is not valid Unicode: {error}") from error
         with self._encoder_lock:  # the switch is a property of the encoder, not of the call
             self._encoder.encode_special_tokens = not parse_special
-            return start + self._encoder.encode(text, add_special_tokens=False).ids
+            ids = guarded(
+                self.path,
+                FAILS,
+                lambda: self._encoder.encode(text, add_special_tokens=False).ids,
+            )
+        return start + ids + end
 
     def encode_chat(
         self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
@@ -125,6 +172,9 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """Return the text of `ids`; bytes that are not UTF-8 become U+FFFD.
+
+        As in the libraries, one stands for each such byte of a SentencePiece model, and for each
+        cut-off character of byte-level BPE.
 
         Control tokens are left out, or spelled out if not `skip_special`. Raises
         InvalidArgumentError for a negative id.
@@ -152,17 +202,27 @@ class Tokenizer:
             raise InvalidArgumentError(f"token ids are not negative, unlike {id}")
         if id in self._vocabulary.special_ids:
             return b""
-        if id in self._added:
-            return self._added[id].encode()
         token = self._encoder.id_to_token(id)
         if token is None:
             return b""
-        if self._vocabulary.spelling == "sentencepiece":
-            byte = byte_of_token(token)
+        added = id in self._added
+        if self.spelling == "sentencepiece":
+            byte = None if added else byte_of_token(token)
             return token.replace(WORD_START, " ").encode() if byte is None else bytes([byte])
-        if all(letter in _BYTE_LETTERS for letter in token):
-            return bytes(_BYTE_LETTERS[letter] for letter in token)
-        return token.encode()
+        data = None if added else bytes_of_letters(token)
+        return token.encode() if data is None else data
+
+    def piece(self, id: int) -> str:
+        """Return the token as the vocabulary spells it, such as "Ġthe", "▁the" or "<0x0A>".
+
+        Raises InvalidArgumentError for an id outside the vocabulary.
+        """
+        piece = self._encoder.id_to_token(id) if 0 <= id < self.vocab_size else None
+        if piece is None:
+            raise InvalidArgumentError(
+                f"there is no token {id}; ids are 0 to {self.vocab_size - 1}"
+            )
+        return piece
 
     def apply_chat_template(
         self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
@@ -177,22 +237,46 @@ class Tokenizer:
             messages,
             add_generation_prompt=add_generation_prompt,
             bos_token=self._spelling_of(self.bos_id),
-            eos_token=self._spelling_of(self._vocabulary.primary_eos_id),
+            eos_token=self._spelling_of(self.eos_id),
         )
 
-    @cached_property
+    @property
     def _template(self) -> ChatTemplate:
+        if self._chat is None:
+            raise InvalidArgumentError(f"{self.path}: the model has no chat template")
+        if self._compiled is None:
+            self._compiled = self._compile(self._chat)
+        return self._compiled
+
+    def _compile(self, template: Template) -> ChatTemplate:
         # Imported on first use: most programs that complete text need no template engine.
         from bitnet.tokenizers.chat_template import ChatTemplate
 
-        if self.chat_template is None:
-            raise InvalidArgumentError(
-                f"{os.fspath(self._vocabulary.path)}: the model has no chat template"
-            )
-        return ChatTemplate(self._vocabulary.path, self.chat_template)
+        return ChatTemplate(template.path or self.path, template.source)
 
     def _spelling_of(self, id: int | None) -> str:
         return "" if id is None else self._encoder.id_to_token(id) or ""
+
+
+def guarded(path: str | os.PathLike[str], rule: str, call: Callable[[], _T]) -> _T:
+    """Turn whatever the tokenizers library raises on a hostile file into an InvalidModelError."""
+    try:
+        return call()
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # its panics do not derive from Exception
+        raise InvalidModelError(path, f"{rule}: {error}") from error
+
+
+def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
+    """A U+FFFD for each byte that is not UTF-8, as SentencePiece has it."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\N{REPLACEMENT CHARACTER}" * (error.end - error.start), error.end
+
+
+_EACH_BYTE = "bitnet.replace-each-byte"
+codecs.register_error(_EACH_BYTE, _replace_each_byte)
 
 
 class StreamDecoder:
@@ -201,7 +285,8 @@ class StreamDecoder:
     def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        errors = "replace" if tokenizer.spelling == "byte-level" else _EACH_BYTE
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors)
         self.at_start = True
         """Whether no text has come yet, so that the space a tokenizer adds is still to come."""
 
@@ -222,11 +307,3 @@ class StreamDecoder:
         """Return what is left, an unfinished character as U+FFFD; the decoder starts anew."""
         self.at_start = True
         return self._utf8.decode(b"", final=True)
-
-
-def byte_of_token(token: str) -> int | None:
-    """Return 10 for ``<0x0A>``, the way SentencePiece spells a byte, and None for other tokens."""
-    if len(token) != 6 or not token.startswith("<0x") or token[5] != ">":
-        return None
-    digits = token[3:5]
-    return int(digits, 16) if all(digit in "0123456789ABCDEFabcdef" for digit in digits) else None

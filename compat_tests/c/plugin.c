@@ -1,45 +1,33 @@
-/* A host that knows nothing of Python loads the library as a plugin, keeps its symbols to itself
- * and unloads it again. Arguments: the library, a path where there is no model. */
+/* A host opens the library itself and runs a model. Arguments: the library, a model, "local" or
+ * "global" symbols, bound "now" or "lazy". */
 #include <dlfcn.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
-#include "check.h"
+#include "bitnet.h"
 
 typedef int (*load_function)(const char *);
-typedef const char *(*text_function)(void);
-
-static uintptr_t symbol(void *library, const char *name)
-{
-    void *address = dlsym(library, name);
-    if (address == NULL) {
-        puts(dlerror());
-        exit(1);
-    }
-    return (uintptr_t)address;
-}
+typedef int (*inference_function)(int, const char *, char *, size_t);
+typedef int (*free_function)(int);
 
 int main(int argc, char **argv)
 {
-    if (argc != 3)
+    char output[64];
+    if (argc != 5)
         return 2;
-    for (int round = 0; round < 3; round++) {
-        void *library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
-        if (library == NULL) {
-            puts(dlerror());
-            return 1;
-        }
-        load_function load = (load_function)symbol(library, "bitnet_model_load");
-        text_function text = (text_function)symbol(library, "bitnet_get_last_error");
-        if (load(argv[2]) != BITNET_ERROR_MODEL_NOT_FOUND) {
-            puts(text());
-            return 1;
-        }
-        dlclose(library);
-    }
-    /* Python keeps pointers into the library, so it has stayed. */
-    if (dlopen(argv[1], RTLD_NOW | RTLD_NOLOAD) == NULL) {
-        puts("the library was unloaded");
+    int scope = strcmp(argv[3], "local") == 0 ? RTLD_LOCAL : RTLD_GLOBAL;
+    int binding = strcmp(argv[4], "now") == 0 ? RTLD_NOW : RTLD_LAZY;
+    void *library = dlopen(argv[1], scope | binding);
+    if (library == NULL) {
+        puts(dlerror());
         return 1;
     }
-    return 0;
+    load_function load = (load_function)(uintptr_t)dlsym(library, "bitnet_model_load");
+    inference_function infer = (inference_function)(uintptr_t)dlsym(library, "bitnet_inference");
+    free_function unload = (free_function)(uintptr_t)dlsym(library, "bitnet_model_free");
+    int model = load(argv[2]);
+    if (model < 0 || infer(model, "Once", output, sizeof output) <= 0 || unload(model) != 0)
+        return 1;
+    return dlclose(library);
 }

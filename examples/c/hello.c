@@ -1,7 +1,7 @@
 /*
  * hello.c - tell a story that begins with "Once upon a time".
  *
- *     make && ./hello              as told by the model that comes with bitnet
+ *     ./hello                      as told by the model that comes with bitnet
  *     ./hello path/to/model.gguf   as told by a model of yours
  *
  * It prints what this command prints:
@@ -14,7 +14,7 @@
 #include "bitnet.h"
 
 #ifndef BITNET_BUNDLED_MODEL
-#  error "the Makefile says where the bundled model is: -DBITNET_BUNDLED_MODEL='\"...\"'"
+#  error "-DBITNET_BUNDLED_MODEL='\"PATH\"' is missing; bitnet-config --model tells the path"
 #endif
 
 static int fail(const char *what)

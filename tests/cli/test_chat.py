@@ -52,7 +52,9 @@ def test_a_message_that_is_too_long_costs_one_turn(run: Run, tmp_path: Path) -> 
 def test_a_model_without_a_chat_template_is_refused(run: Run, tmp_path: Path) -> None:
     result = run("chat", "-m", write_tiny_model(tmp_path / "model.gguf"), input="one\n")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.endswith("model.gguf has no chat template; use `bitnet run`\n")
+    assert result.stderr.endswith(
+        "model.gguf has no chat template; choose one with --chat-template, or use `bitnet run`\n"
+    )
 
 
 def test_the_oldest_turns_make_room_for_new_ones(run: Run, tmp_path: Path) -> None:

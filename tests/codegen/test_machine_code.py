@@ -11,11 +11,12 @@ import pytest
 from bitnet.codegen import Buffer, Function, Module, Target, jit
 from bitnet.codegen import types as t
 from bitnet.kernels import int8, q6_k, q8_0, ternary, ternary_rows
-from bitnet.kernels.attention import attend_span, partial_size
+from bitnet.kernels.attention import attend_span
 from bitnet.kernels.hilo import Split
 from bitnet.kernels.kv_cache import Cached, KVLayout
 from bitnet.kernels.layouts import LAYOUTS, InPlace, LayoutName, TiledLayout
 from bitnet.kernels.numerics import exp, f32xL
+from bitnet.kernels.span_merge import partial_size
 
 COLUMNS = 2560
 
@@ -179,7 +180,8 @@ def attention_loops(target: Target, queries: int) -> list[str]:
             for row, element, count in zip(rows, (t.f32, t.i64, t.f32), counts, strict=True)
         )
         cached = Cached(kv, Buffer(k, pages, t.i64, 64), 30, layer)
-        attend_span(k, cached, head, start, q, seen, out)
+        after = cached.page(start)[0].part(kv.keys_start(head, 0), 0)
+        attend_span(k, cached, head, start, q, seen, out, after)
 
     module.function("attention", [t.ptr] + [t.i64] * 3 + [t.ptr] * 3, body, exported=True)
     bodies = loop_bodies(jit.optimized(module)[1])

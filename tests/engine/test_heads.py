@@ -110,7 +110,7 @@ def test_a_broken_model_is_an_error(tiny_model: Path, head: Any, options: dict[s
 
 
 def request(n_output: int = 0, **params: Any) -> Request:
-    made = Request([1, 2, 2, 9], SamplingParams(**params), (), 0)
+    made = Request([1, 2, 2, 9], SamplingParams(**params), (), 0, 4096)
     made.output.extend(range(100, 100 + n_output))
     return made
 

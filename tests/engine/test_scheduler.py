@@ -6,7 +6,7 @@ from bitnet.engine.scheduler import schedule
 
 
 def prefilling(n: int, seen: int = 0) -> Request:
-    request = Request(list(range(n)), SamplingParams(), (), 0)
+    request = Request(list(range(n)), SamplingParams(), (), 0, 64)
     request.sequence.length = seen
     return request
 

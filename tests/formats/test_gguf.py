@@ -36,6 +36,7 @@ METADATA = {
     "ints": np.array([3, -4, 5], np.int32),
     "floats": np.array([0.25, -1e30], np.float32),
     "bools": np.array([True, False, True]),
+    "nested": [np.array([1, 2], np.uint8), ["x", "yz"], [np.array([0.5], np.float32)]],
     **{
         f"scalar.{dtype.__name__}": dtype(7)
         for dtype in (np.uint8, np.int8, np.uint16, np.int16, np.float64)
@@ -68,13 +69,20 @@ def test_metadata_comes_back_equal_and_in_order(path: Path) -> None:
         assert list(file.metadata) == list(METADATA)
         for key, value in METADATA.items():
             found = file.metadata[key]
-            np.testing.assert_array_equal(found, value)
+            assert repr(found) == repr(value.item() if isinstance(value, np.generic) else value)
             if isinstance(value, np.ndarray):
                 assert isinstance(found, np.ndarray)
                 assert found.dtype == value.dtype
                 assert not found.flags.writeable
         assert type(file.metadata["true"]) is bool
         assert type(file.metadata["scalar.uint8"]) is int
+
+
+def test_metadata_is_written_again_as_it_was(path: Path) -> None:
+    with GGUFFile(path) as file:
+        again = path.with_name("again.gguf")
+        write_gguf(again, file.metadata.stored, tensors())
+    assert again.read_bytes() == path.read_bytes()
 
 
 def test_tensors_come_back_with_shape_type_and_bytes(path: Path) -> None:
@@ -99,6 +107,8 @@ def test_the_gguf_package_reads_what_we_write(tmp_path: Path) -> None:
     write_gguf(tmp_path / "a.gguf", METADATA, ours)
     reader = gguf.GGUFReader(tmp_path / "a.gguf")
     for key, value in METADATA.items():
+        if key == "nested":  # which that reader does not give back in its shape
+            continue
         np.testing.assert_array_equal(reader.fields[key].contents(), value)
     with GGUFFile(tmp_path / "a.gguf") as file:
         assert [tensor.name for tensor in reader.tensors] == [tensor.name for tensor in ours]
@@ -240,6 +250,7 @@ def test_missing_files_and_folders_are_told_apart(tmp_path: Path) -> None:
         ({"half": np.float16(1)}, None, "no type for float16"),
         ({"matrix": np.zeros((2, 2), np.int32)}, None, "one dimension"),
         ({"mixed": ["a", 1]}, None, "only hold strings"),
+        ({"mixed": ["a", ["b"]]}, None, "only hold strings, or only arrays"),
     ],
 )
 def test_a_refused_write_leaves_the_old_file_and_nothing_else(

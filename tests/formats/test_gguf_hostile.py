@@ -6,6 +6,7 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -143,6 +144,11 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "cut I2_S block": (build([], [entry(b"w", (64,), 36)], 64), "tensor w: .*multiple of 128"),
     "cut TL1": (build([], [entry(b"w", (3,), 38)], 64), "tensor w: .*multiple of 4"),
     "neither TL2 nor MXFP4": (build([], [entry(b"w", (256, 3), 39)], 64), "tensor w: .*neither"),
+    "cut IQ2_BN block": (build([], [entry(b"w", (96,), 135)], 64), "tensor w: .*multiple of 64"),
+    "IQ1_BN without a row's scale": (
+        build([], [entry(b"w", (64, 2), 134)], 28),
+        "tensor w: .* takes 30 bytes",
+    ),
     "unaligned offset": (build([], [entry(b"w", (1,), 0, 4)], 64), "tensor w: offset 4 is not"),
     "offset past the end": (
         build([], [entry(b"w", (1,), 0, 96)], 64),
@@ -181,7 +187,9 @@ def test_broken_files_are_refused(tmp_path: Path, name: str) -> None:
     [
         (build([], [], version=1), "version 1"),
         (build([], [], version=4), "version 4"),
-        (build([], [], version=3 << 24), "big-endian"),
+        (build([], [], version=1 << 24), "version 1"),
+        (build([], [], version=4 << 24), "version 67108864"),
+        (build([], [], version=0x03000003), "version 50331651"),
         (build([], [entry(b"w", (32,), 37)], 32), "tensor w: tensor type 37 is not known"),
         (build([], [entry(b"w", (32,), 2**32 - 1)], 32), "tensor w: tensor type 4294967295"),
     ],
@@ -220,7 +228,7 @@ def test_the_parts_of_the_broken_files_make_a_good_one(tmp_path: Path, version: 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small good file, whole.gguf, that the tests below damage."""
+    """A folder with small good files that the tests below damage."""
     folder = tmp_path_factory.mktemp("fuzz")
     metadata = {
         "general.architecture": "bitnet",
@@ -238,6 +246,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         TensorData("c", (1, 32), "MXFP4", bytes(17)),
     ]
     write_gguf(folder / "whole.gguf", metadata, tensors)
+    big = gguf.GGUFWriter(folder / "big.gguf", "bitnet", endianess=gguf.GGUFEndian.BIG)
+    big.add_float64("ratio", 0.5)
+    big.add_array("tokens", ["a", "bc"])
+    big.add_array("types", [1, 2, 3])
+    big.add_tensor("a", np.ones((2, 2), np.float32))
+    big.add_tensor("b", np.ones(3, np.int16))
+    big.write_header_to_file()
+    big.write_kv_data_to_file()
+    big.write_tensors_to_file()
+    big.close()
     return folder
 
 
@@ -248,10 +266,11 @@ def use(path: Path) -> None:
         repr(dict(file.metadata))
 
 
-def test_every_truncation_is_refused(folder: Path) -> None:
-    content = (folder / "whole.gguf").read_bytes()
-    use(folder / "whole.gguf")
-    last_padding = 32 - 17
+@pytest.mark.parametrize(("name", "last_bytes"), [("whole.gguf", 17), ("big.gguf", 6)])
+def test_every_truncation_is_refused(folder: Path, name: str, last_bytes: int) -> None:
+    content = (folder / name).read_bytes()
+    use(folder / name)
+    last_padding = 32 - last_bytes
     for size in range(len(content) - last_padding):
         with pytest.raises(ModelFileError):
             parse_header("cut.gguf", memoryview(content[:size]))
@@ -259,13 +278,14 @@ def test_every_truncation_is_refused(folder: Path) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
+    name=st.sampled_from(["whole.gguf", "big.gguf"]),
     changes=st.lists(st.tuples(st.integers(0, 999), st.integers(1, 255)), min_size=1, max_size=4),
     cut=st.none() | st.integers(0, 999),
 )
 def test_changed_bytes_give_a_model_or_a_model_file_error(
-    folder: Path, changes: list[tuple[int, int]], cut: int | None
+    folder: Path, name: str, changes: list[tuple[int, int]], cut: int | None
 ) -> None:
-    content = bytearray((folder / "whole.gguf").read_bytes())
+    content = bytearray((folder / name).read_bytes())
     assert len(content) < 999
     for place, bits in changes:
         content[place % len(content)] ^= bits

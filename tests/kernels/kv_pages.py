@@ -18,12 +18,13 @@ def new_pages(kv: KVLayout, n_pages: int) -> Array:
 
 def keys_of(kv: KVLayout, page: Array) -> Array:
     """A view of one layer's keys: (kv head, block, dimension, position of the block)."""
-    return page[: kv.values_start].reshape(kv.n_kv_heads, -1, kv.head_dim, BLOCK)
+    heads = page.reshape(kv.n_kv_heads, -1)[:, : kv.page_size * kv.head_dim]
+    return heads.reshape(kv.n_kv_heads, -1, kv.head_dim, BLOCK)
 
 
 def values_of(kv: KVLayout, page: Array) -> list[Array]:
     """Views of one layer's tiles of values: (kv head, slot, dimension of the tile) each."""
-    heads = page[kv.values_start :].reshape(kv.n_kv_heads, kv.page_size * kv.value_stride)
+    heads = page.reshape(kv.n_kv_heads, -1)[:, kv.page_size * kv.head_dim :]
     starts = range(0, kv.value_stride, VALUE_TILE)
     parts = np.split(heads, [kv.page_size * start for start in starts][1:], axis=1)
     return [part.reshape(kv.n_kv_heads, kv.page_size, -1) for part in parts]

@@ -12,17 +12,11 @@ from hypothesis import strategies as st
 
 from bitnet.codegen import Buffer, Function, Target, Value
 from bitnet.codegen import types as t
-from bitnet.kernels.attention import (
-    SPAN,
-    attend_reference,
-    attend_span,
-    finish,
-    merge_span,
-    partial_size,
-    scale_query,
-)
+from bitnet.kernels.attention import SPAN, attend_span, scale_query
+from bitnet.kernels.attention_reference import attend_reference
 from bitnet.kernels.head import STORED
 from bitnet.kernels.kv_cache import BLOCK, Cached, KVLayout
+from bitnet.kernels.span_merge import finish, merge_span, partial_size
 from tests.kernels.harness import (
     Array,
     Native,
@@ -82,8 +76,9 @@ def attend_kernel(target: Target, checked: bool, kv: KVLayout, n: int) -> Native
         partial = Buffer.local(k, t.f32, count * size, "partial")
         for i in range(count):
             scale_query(q.part(i * d, d), scaled.part(i * d, d))
+        after = cached.page(k.index(0))[0].part(kv.keys_start(head, 0), 0)
         with k.loop(0, seen[count - 1], SPAN) as start:
-            attend_span(k, cached, head, start, scaled, seen, partial)
+            attend_span(k, cached, head, start, scaled, seen, partial, after)
             with k.loop(0, count) as i:
                 merge_span(
                     k,

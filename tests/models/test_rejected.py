@@ -76,10 +76,16 @@ def without(name: str) -> Edit:
             "type Q6_K is not supported",
         ),
         (
-            replaced("blk.0.ffn_down.weight", (128, 256), "TQ2_0", bytes(128 * 66)),
+            replaced("blk.0.ffn_down.weight", (128, 256), "Q2_K", bytes(128 * 84)),
             UnsupportedModelError,
             "blk.0.ffn_down.weight",
-            "type TQ2_0 is not supported",
+            "type Q2_K is not supported",
+        ),
+        (
+            replaced("token_embd.weight", (40, 128), "IQ2_BN", bytes(40 * 36)),
+            UnsupportedModelError,
+            "token_embd.weight",
+            "type IQ2_BN is not supported",
         ),
         (
             replaced("blk.0.attn_norm.weight", (128,), "I2_S", bytes(64)),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bitnet import InvalidArgumentError
+from bitnet import InvalidArgumentError, UnsupportedOperationError
 from bitnet.program import workers as workers_module
 from bitnet.program.topology import NODES
 from bitnet.program.workers import Workers, team_size, yield_function
@@ -211,6 +211,34 @@ def test_with_numa_each_thread_is_the_first_to_touch_its_region() -> None:
     copy = workers.near(array)
     assert np.array_equal(copy, array)
     assert not np.shares_memory(copy, array)
+    workers.close()
+
+
+@needs_pinning
+def test_a_core_that_is_refused_is_told_of_and_no_thread_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "not permitted")
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    with pytest.raises(UnsupportedOperationError, match=r"to core \d+: not permitted"):
+        Workers(1, numa=True)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+
+
+@needs_pinning
+def test_with_numa_an_error_comes_to_the_caller_and_the_threads_go_on() -> None:
+    workers = Workers(1, numa=True)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            workers.run(lambda _: divmod(1, 0))
+    items = Items(5)
+    workers.run(items)
+    assert len(items.done) == 5
     workers.close()
 
 

@@ -16,9 +16,9 @@ from tokenizers import Tokenizer as Encoder
 from tokenizers.processors import TemplateProcessing
 
 from bitnet.formats.gguf_metadata import Metadata
+from bitnet.models.tokenizer_files import open_tokenizer
 from bitnet.tokenizers import Tokenizer
 from bitnet.tokenizers.gguf_vocabulary import tokenizer_from_gguf
-from bitnet.tokenizers.huggingface_files import tokenizer_from_folder
 
 CORPUS = [
     "Once upon a time there was a little turtle, and it didn't like the rain.",
@@ -115,7 +115,7 @@ def byte_level(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         folder,
         metadata,
         Encoder.from_file(str(folder / "tokenizer.json")),
-        tokenizer_from_folder(folder, "llama"),
+        open_tokenizer(folder, "llama"),
         from_metadata(metadata),
     )
 
@@ -125,8 +125,9 @@ def llama3_metadata(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return train_byte_level("llama-bpe", tmp_path_factory.mktemp("llama3"))
 
 
-def train_sentencepiece(adds_space: bool, byte_fallback: bool) -> bytes:
+def train_sentencepiece(adds_space: bool, byte_fallback: bool, **options: Any) -> bytes:
     model = io.BytesIO()
+    options = {"bos_id": 1, "eos_id": 2, **options}
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(CORPUS),
         model_writer=model,
@@ -139,9 +140,8 @@ def train_sentencepiece(adds_space: bool, byte_fallback: bool) -> bytes:
         allow_whitespace_only_pieces=True,
         split_digits=True,
         character_coverage=0.995,
-        bos_id=1,
-        eos_id=2,
         minloglevel=2,
+        **options,
     )
     return model.getvalue()
 
@@ -179,11 +179,71 @@ def spm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         folder,
         metadata,
         oracle,
-        tokenizer_from_folder(folder, "bitnet"),
+        open_tokenizer(folder, "bitnet"),
         from_metadata(metadata),
     )
 
 
-@pytest.fixture(name="from_metadata")
+@dataclass(repr=False)
+class Gemma:
+    """Gemma's kind of SentencePiece: no space in front, pieces for runs of blanks and for tags."""
+
+    oracle: sentencepiece.SentencePieceProcessor
+    metadata_untyped: dict[str, Any]
+    from_model: Tokenizer
+    from_gguf: Tokenizer
+    from_untyped_gguf: Tokenizer
+
+
+GEMMA_SYMBOLS = ["<start_of_turn>", "<end_of_turn>", "\n\n", "\n\n\n", "\t\t", "<b>"]
+GEMMA_SYMBOLS += ["▁" * length for length in range(2, 8)]
+
+
+@pytest.fixture(scope="session")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Gemma:
+    data = train_sentencepiece(
+        adds_space=False,
+        byte_fallback=True,
+        user_defined_symbols=GEMMA_SYMBOLS,
+        pad_id=0,
+        eos_id=1,
+        bos_id=2,
+        unk_id=3,
+    )
+    oracle = sentencepiece.SentencePieceProcessor()
+    oracle.load_from_serialized_proto(data)
+    folder = tmp_path_factory.mktemp("gemma")
+    (folder / "tokenizer.model").write_bytes(data)
+    from_model = open_tokenizer(folder)
+
+    # As llama.cpp's converter writes it: blanks of user-defined pieces are spelled as they are.
+    values = sentencepiece_metadata(oracle, adds_space=False)
+    values |= {"tokenizer.ggml.bos_token_id": 2, "tokenizer.ggml.eos_token_id": 1}
+    first = oracle.piece_to_id(GEMMA_SYMBOLS[0])
+    symbols = slice(first, first + len(GEMMA_SYMBOLS))
+    tokens, kinds = values["tokenizer.ggml.tokens"], values["tokenizer.ggml.token_type"]
+    tokens[symbols] = [token.replace("▁", " ") for token in tokens[symbols]]
+    kinds[symbols] = 4
+
+    # As that of BitNet's embedding models writes it: byte-level by name, bytes of no kind.
+    saved = json.loads(from_model._encoder.to_str())["model"]["merges"]
+    untyped = {key: value for key, value in values.items() if "score" not in key}
+    del untyped["tokenizer.ggml.add_space_prefix"]
+    untyped |= {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.merges": [" ".join(merge) for merge in saved],
+        "tokenizer.ggml.token_type": np.where(kinds == 6, 1, kinds).astype(np.int32),
+    }
+    return Gemma(
+        oracle,
+        untyped,
+        from_model,
+        from_metadata(values, "gemma3"),
+        from_metadata(untyped, "gemma3"),
+    )
+
+
+@pytest.fixture(name="from_metadata", scope="session")
 def from_metadata_fixture() -> Any:
     return from_metadata

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError
+from bitnet.models.tokenizer_files import open_tokenizer
 from bitnet.tokenizers import chat_template
 from bitnet.tokenizers.chat_template import ChatTemplate
-from bitnet.tokenizers.huggingface_files import tokenizer_from_folder
 
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -248,4 +248,4 @@ def test_hugging_face_folders_keep_the_template_in_three_places(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     if where == "jinja":
         (tmp_path / "chat_template.jinja").write_text("yes")
-    assert tokenizer_from_folder(tmp_path, "llama").apply_chat_template(CHAT) == "yes"
+    assert open_tokenizer(tmp_path, "llama").apply_chat_template(CHAT) == "yes"

@@ -85,6 +85,11 @@ def test_arguments_that_mean_nothing_are_refused(byte_level: Any, from_metadata:
         tokenizer.decode([-1])
     with pytest.raises(InvalidArgumentError, match="not valid Unicode"):
         tokenizer.encode("\ud800")
+    with pytest.raises(InvalidArgumentError, match="a text of 8388609 characters exceeds 8388608"):
+        tokenizer.encode("a" * ((1 << 23) + 1))
+    for id in (-1, tokenizer.vocab_size):
+        with pytest.raises(InvalidArgumentError, match=f"there is no token {id}; ids are 0 to"):
+            tokenizer.piece(id)
     values = {k: v for k, v in byte_level.metadata.items() if "bos" not in k}
     with pytest.raises(InvalidArgumentError, match="no begin-of-text token"):
         from_metadata(values).encode("a", add_bos=True)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitnet.errors import InvalidModelError, ModelFileError, UnsupportedModelError
-from bitnet.tokenizers.huggingface_files import tokenizer_from_folder
+from bitnet.models.tokenizer_files import open_tokenizer
 from bitnet.tokenizers.sentencepiece_model import parse_sentencepiece_model
 
 G = "tokenizer.ggml."
@@ -131,13 +131,13 @@ def test_hugging_face_files(
     shutil.copytree(byte_level.folder, tmp_path / "m")
     (tmp_path / "m" / file).write_bytes(content)
     with pytest.raises(InvalidModelError, match=rule) as caught:
-        tokenizer_from_folder(tmp_path / "m", "llama")
+        open_tokenizer(tmp_path / "m", "llama")
     assert caught.value.path == str(tmp_path / "m" / file)
 
 
 def test_a_folder_without_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="holds no tokenizer"):
-        tokenizer_from_folder(tmp_path, "llama")
+        open_tokenizer(tmp_path, "llama")
 
 
 def test_a_decoder_of_an_unknown_kind(byte_level: Any, tmp_path: Path) -> None:
@@ -149,14 +149,27 @@ def test_a_decoder_of_an_unknown_kind(byte_level: Any, tmp_path: Path) -> None:
         tokenizer["decoder"] = decoder
         (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
         with pytest.raises(UnsupportedModelError, match=f"type {name} are not supported"):
-            tokenizer_from_folder(tmp_path, "llama")
+            open_tokenizer(tmp_path, "llama")
+
+
+def test_a_pattern_that_takes_too_long(byte_level: Any, tmp_path: Path) -> None:
+    tokenizer = json.loads((byte_level.folder / "tokenizer.json").read_text())
+    pattern = {"Regex": "(?:a|aa)*[bx]c"}
+    split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    tokenizer["pre_tokenizer"] = split
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    opened = open_tokenizer(tmp_path, "llama")
+    assert opened.encode("ab") == [byte_level.library.token_to_id(letter) for letter in "ab"]
+    with pytest.raises(InvalidModelError, match=r"the tokenizer fails: .*limit") as caught:
+        opened.encode("a" * 60 + "b c")
+    assert caught.value.path == str(tmp_path / "tokenizer.json")
 
 
 def test_ids_come_from_any_of_the_files(byte_level: Any, tmp_path: Path) -> None:
     shutil.copy(byte_level.folder / "tokenizer.json", tmp_path)
     (tmp_path / "config.json").write_text('{"bos_token_id": 400, "eos_token_id": 5}')
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [6, 7]}')
-    tokenizer = tokenizer_from_folder(tmp_path, "llama")
+    tokenizer = open_tokenizer(tmp_path, "llama")
     named = {401, 402}  # <|end_of_text|> and <|eot_id|>
     assert (tokenizer.bos_id, tokenizer.eos_ids) == (400, {5, 6, 7, *named})
     assert tokenizer.add_bos  # from the post-processor

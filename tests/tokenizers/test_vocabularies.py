@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Encoder
 from tokenizers import decoders, pre_tokenizers
 
-from bitnet.tokenizers.huggingface_files import tokenizer_from_folder
+from bitnet.models.tokenizer_files import open_tokenizer
 
 # Text that meets the merges, not only random characters.
 WORDS = ["turtle", " Once upon", "didn't", "WE'VE", "'\N{LATIN SMALL LETTER LONG S}", "1234567"]
@@ -126,7 +126,7 @@ def test_sentencepiece_models_converted_to_tokenizer_json(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
     )
     encoder.save(str(tmp_path / "tokenizer.json"))
-    tokenizer = tokenizer_from_folder(tmp_path, "bitnet")
+    tokenizer = open_tokenizer(tmp_path, "bitnet")
     text = "the turtle\nin the  rain"
     ids = tokenizer.encode(text)
     assert ids == spm.oracle.encode(text)

@@ -1,10 +1,13 @@
-"""bitnet.embed, the Python half, by itself."""
+"""From exceptions to codes and texts, and from functions to what C can call."""
 
 from __future__ import annotations
 
 import pytest
 
-from bitnet import embed, errors
+from bitnet import errors
+from bitnet.embed.errors import UnknownModelError, error_name, error_text
+from bitnet.embed.ffi import answering
+from bitnet.embed.text import fitting
 
 
 @pytest.mark.parametrize(
@@ -19,7 +22,7 @@ from bitnet import embed, errors
         (errors.ModelMemoryError("x"), "OUT_OF_MEMORY"),
         (MemoryError(), "OUT_OF_MEMORY"),
         (errors.ModelClosedError("x"), "INVALID_MODEL_ID"),
-        (embed.UnknownModelError("x"), "INVALID_MODEL_ID"),
+        (UnknownModelError(3), "INVALID_MODEL_ID"),
         (errors.UnsupportedOperationError("x"), "UNSUPPORTED_OPERATION"),
         (errors.CompileError("x"), "INTERNAL"),
         (errors.BitNetError("x"), "INTERNAL"),
@@ -30,7 +33,7 @@ from bitnet import embed, errors
     ],
 )
 def test_exceptions_map_to_codes(error: BaseException, name: str) -> None:
-    assert embed.error_name(error) == name
+    assert error_name(error) == name
 
 
 @pytest.mark.parametrize(
@@ -45,14 +48,14 @@ def test_exceptions_map_to_codes(error: BaseException, name: str) -> None:
     ],
 )
 def test_error_texts_are_utf8(error: BaseException, text: bytes) -> None:
-    assert embed.error_text(error) == text
+    assert error_text(error) == text
 
 
 @pytest.mark.parametrize("text", ["", "abc", "été", "10€", "a🙂b", "世界"])
 def test_text_is_cut_at_whole_characters(text: str) -> None:
     data = text.encode()
     for size in range(1, len(data) + 3):
-        fitted = embed.fitting(text, size)
+        fitted = fitting(data, size)
         assert len(fitted) < size
         assert data.startswith(fitted)
         assert text.startswith(fitted.decode())
@@ -85,6 +88,6 @@ def test_nothing_that_is_raised_reaches_c_as_success(error: BaseException) -> No
         raise error
 
     slot = Slot()
-    embed._answering(fail, Lib())(slot)
+    answering(fail, Lib())(slot)
     assert slot.value == -10
-    assert reported == [(-10, embed.error_text(error))]
+    assert reported == [(-10, error_text(error))]
