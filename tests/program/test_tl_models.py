@@ -14,6 +14,7 @@ from bitnet.errors import InvalidArgumentError, InvalidModelError
 from bitnet.kernels.layouts import LayoutName
 from bitnet.models.tensors import DenseTensor
 from bitnet.models.ternary_tensors import TLTensor
+from bitnet.program.footprint import model_bytes
 from bitnet.program.program import Program
 from bitnet.program.step import Stepper
 from bitnet.program.ternary_weights import cuts_of
@@ -33,6 +34,7 @@ from tests.program.random_models import (
     reference,
     spec,
 )
+from tests.program.test_footprint import allocated_bytes
 
 CASE = Case(
     replace(spec(), n_layers=2, hidden_size=256, ffn_size=384, n_kv_heads=2, head_dim=64),
@@ -132,6 +134,13 @@ def test_checked_look_ups_stay_inside_their_buffers(kind: TLName) -> None:
     steps = stepper(tensors_as(kind), kind, find_target(), in_place[kind], checked=True)
     logits = all_logits(steps, prompt()[:9], 5)
     assert_same_bits(logits, reference(CASE)[:9].copy())
+
+
+@kinds
+def test_every_byte_is_known_before(kind: TLName) -> None:
+    steps = stepper(tensors_as(kind), kind, find_target(), in_place[kind])
+    plan = program(kind, find_target(), in_place[kind], checked=False).plan
+    assert model_bytes(plan, N_POSITIONS, MAX_TOKENS) == allocated_bytes(steps)
 
 
 @kinds
