@@ -24,10 +24,11 @@ from bitnet.kernels.attention import SPAN, attend_span
 from bitnet.kernels.head import STORED, Kind, head_rows
 from bitnet.kernels.kv_cache import Cached, KVLayout
 from bitnet.kernels.layouts import Base3, InPlace, Layout, TiledLayout, TwoBit
-from bitnet.kernels.lookup import UNIT_FIELDS, LookUp, make_tables, unit_block, unit_offsets
+from bitnet.kernels.lookup import LookUp, make_tables
 from bitnet.kernels.norm import quantize, rms_norm
 from bitnet.kernels.span_merge import partial_size
 from bitnet.kernels.ternary import BLOCK_ROWS
+from bitnet.kernels.ternary_lookup import UNIT_FIELDS, unit_block, unit_offsets
 from bitnet.kernels.ternary_rows import rows_block
 from bitnet.program.memory import allocate
 from bitnet.quant import i2s, tl2

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bitnet.kernels import q6_k, q8_0
 from bitnet.kernels.layouts import InPlace
-from bitnet.kernels.lookup import UNIT_FIELDS, UNIT_ROWS, LookUp
+from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.numerics import padded
+from bitnet.kernels.ternary_lookup import UNIT_FIELDS, UNIT_ROWS
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import FLOAT_DTYPES, TableKind, is_float
 from bitnet.program.head import LAYOUTS, n_tiles

@@ -21,9 +21,10 @@ from bitnet.kernels import q6_k, q8_0, ternary
 from bitnet.kernels.gate import gated
 from bitnet.kernels.head import STORED, embed
 from bitnet.kernels.layouts import InPlace, TiledLayout
-from bitnet.kernels.lookup import UNIT_FIELDS, UNIT_ROWS, LookUp, make_tables, unit_block
+from bitnet.kernels.lookup import LookUp, make_tables
 from bitnet.kernels.norm import quantize, rms_norm
 from bitnet.kernels.ternary import BLOCK_ROWS
+from bitnet.kernels.ternary_lookup import UNIT_FIELDS, UNIT_ROWS, unit_block
 from bitnet.kernels.ternary_rows import rows_block
 from bitnet.models.matrices import matrices
 from bitnet.models.tensors import is_float

@@ -10,9 +10,10 @@ from bitnet.kernels import int8, q6_k, q8_0
 from bitnet.kernels.head import Kind
 from bitnet.kernels.kv_cache import BLOCK, KVKind, KVLayout
 from bitnet.kernels.layouts import I2_S_BLOCK, LAYOUTS, Layout, LayoutName, TiledLayout
-from bitnet.kernels.lookup import UNIT_ROWS, LookUp
+from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.ternary import DEFAULT_BLOCKING, MAX_COLUMNS, Blocking
+from bitnet.kernels.ternary_lookup import UNIT_ROWS
 from bitnet.models.matrices import matrices
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import FLOAT_DTYPES, TableKind, is_float

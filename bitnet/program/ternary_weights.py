@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError
 from bitnet.kernels.layouts import TiledLayout
-from bitnet.kernels.lookup import UNIT_FIELDS, UNIT_ROWS, LookUp, unit_offsets
+from bitnet.kernels.lookup import LookUp
+from bitnet.kernels.ternary_lookup import UNIT_FIELDS, UNIT_ROWS, unit_offsets
 from bitnet.models.matrices import Matrix
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import StoredBlock, StoredRows, TernaryTensor

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from bitnet.codegen import Buffer, Function, Target, Value
 from bitnet.codegen import types as t
 from bitnet.errors import InvalidArgumentError
-from bitnet.kernels.lookup import UNIT_FIELDS, LookUp, make_tables, unit_block, unit_offsets
+from bitnet.kernels.lookup import LookUp, make_tables
 from bitnet.kernels.ternary import BLOCK_ROWS
+from bitnet.kernels.ternary_lookup import UNIT_FIELDS, unit_block, unit_offsets
 from bitnet.quant import tl1, tl2
 from bitnet.quant.tiled import TILE
 from bitnet.quant.tl_config import Blocks, Cut, TLName
