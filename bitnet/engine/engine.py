@@ -51,12 +51,13 @@ class Engine:
         self._max_requests = max_requests
         self._dropped: deque[Request] = deque()
         # The lock of what follows; notified when that changes. It is not held during a step,
-        # which only the thread that has set _stepping runs. Readers, who want steps, and those
-        # who want the engine alone take turns.
+        # which only the owner runs. Readers, who want steps, and those who want the engine alone
+        # take turns. Each call is known by an object of its own, so that a call that Ctrl-C ends
+        # anywhere can tell what it has to give back.
         self._changed = threading.Condition()
-        self._stepping = False
-        self._n_readers = 0
-        self._n_alone = 0
+        self._owner: object | None = None
+        self._readers: set[object] = set()
+        self._waiting: set[object] = set()
         self._alone_last = False
         self._requests: list[Request] = []
         self._closed = False
@@ -98,9 +99,11 @@ class Engine:
         ModelMemoryError when there is none for the request's keys and values; GenerationError
         when a step that the request was part of failed.
         """
-        with self._reader():
+        me, interrupt = object(), None
+        try:
             while True:
                 with self._changed:
+                    self._readers.add(me)
                     request.n_read = max(request.n_read, index)
                     if index < len(request.output):
                         return request.output[index]
@@ -112,18 +115,28 @@ class Engine:
                     left = None if deadline is None else deadline - time.monotonic()
                     if left is not None and left <= 0:
                         raise GenerationTimeoutError("the next token did not come in time")
-                    if self._stepping or (self._n_alone and not self._alone_last):
+                    if self._owner or (self._waiting and not self._alone_last):
                         self._changed.wait(left)
                         continue
-                    self._stepping, self._alone_last = True, False
+                    self._owner, self._alone_last = me, False
                 self._step()
+                self._end_step()
+        finally:
+            # No call before the try: Ctrl-C comes through where functions begin.
+            while self._owner is me or me in self._readers:
+                try:
+                    self._leave(me)
+                except KeyboardInterrupt as error:  # noqa: PERF203  # it must be done all the same
+                    interrupt = error
+            if interrupt is not None:
+                raise interrupt
 
     def finish(self, request: Request) -> None:
         """End a request, finished or not, and free its memory. Does not wait."""
         with self._changed:
             request.finish_reason = request.finish_reason or "cancelled"
             self._dropped.append(request)
-            if not self._stepping:
+            if self._owner is None:
                 self._remove_dropped()
             self._changed.notify_all()
 
@@ -172,42 +185,45 @@ class Engine:
     # -- inside -----------------------------------------------------------------------------
 
     @contextmanager
-    def _reader(self) -> Iterator[None]:
-        with self._changed:
-            self._n_readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._n_readers -= 1
-                if self._n_alone:
-                    self._changed.notify_all()
-
-    @contextmanager
     def _alone(self) -> Iterator[None]:
         """Wait for the step that runs, and keep others from starting."""
-        with self._changed:
-            self._n_alone += 1
-            try:
-                while self._stepping or (self._n_readers and self._alone_last):
-                    self._changed.wait()
-                self._stepping = self._alone_last = True
-            finally:
-                self._n_alone -= 1
-                self._changed.notify_all()
+        me, interrupt = object(), None
         try:
+            with self._changed:
+                self._waiting.add(me)
+                while self._owner or (self._readers and self._alone_last):
+                    self._changed.wait()
+                self._waiting.discard(me)
+                self._owner, self._alone_last = me, True
             yield
         finally:
-            self._end_step()
+            while self._owner is me or me in self._waiting:
+                try:
+                    self._leave(me)
+                except KeyboardInterrupt as error:  # noqa: PERF203  # it must be done all the same
+                    interrupt = error
+            if interrupt is not None:
+                raise interrupt
+
+    def _leave(self, me: object) -> None:
+        """Give back what a call has."""
+        with self._changed:
+            self._readers.discard(me)
+            was_waiting = me in self._waiting
+            self._waiting.discard(me)
+            if self._owner is me:
+                self._end_step()
+            elif was_waiting or self._waiting:
+                self._changed.notify_all()
 
     def _end_step(self) -> None:
         with self._changed:
-            self._stepping = False
+            self._owner = None
             self._remove_dropped()
             self._changed.notify_all()
 
     def _step(self) -> None:
-        """One step for all requests that have tokens to feed; the caller has set _stepping."""
+        """One step for all requests that have tokens to feed; the caller is the owner."""
         plan: Plan = []
         try:
             with self._changed:
@@ -219,8 +235,6 @@ class Engine:
                 request.failure = error
             if not plan or not isinstance(error, Exception):
                 raise
-        finally:
-            self._end_step()
 
     def _reserve(self, request: Request, tokens: Sequence[int]) -> bool:
         """Whether there is memory for a request's tokens; if not it has failed."""

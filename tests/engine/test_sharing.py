@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -294,17 +293,50 @@ def test_threads_that_want_the_model_alone_let_generations_go_on(model: bitnet.M
             thread.join()
 
 
-def test_threads_that_generate_take_turns(model: bitnet.Model) -> None:
-    """None waits for another's whole generation."""
-    ends: dict[int, float] = {}
+def test_a_thread_that_always_generates_lets_others_have_their_tokens(model: bitnet.Model) -> None:
+    stop = threading.Event()
 
-    def run(i: int, n: int) -> None:
-        model.generate(PROMPTS[0], max_new_tokens=n, temperature=0)
-        ends[i] = time.monotonic()
+    def always() -> None:
+        while not stop.is_set():
+            model.generate(PROMPTS[0], max_new_tokens=200, temperature=0)
 
-    threads = [threading.Thread(target=run, args=(i, n)) for i, n in enumerate((200, 2, 2))]
-    for thread in threads:
+    def once() -> None:
+        model.generate(PROMPTS[1], max_new_tokens=2, temperature=0)
+
+    busy = threading.Thread(target=always)
+    others = [threading.Thread(target=once) for _ in range(2)]
+    for thread in (busy, *others):
         thread.start()
-    for thread in threads:
-        thread.join()
-    assert ends[0] > max(ends[1], ends[2])
+    for thread in others:
+        thread.join(timeout=60)
+    served = not any(thread.is_alive() for thread in others)
+    stop.set()
+    busy.join()
+    assert served
+
+
+@pytest.mark.parametrize("place", ["_step", "_end_step", "_leave"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_interrupt_leaves_the_model_free_wherever_it_comes(
+    model: bitnet.Model, monkeypatch: pytest.MonkeyPatch, place: str, alone: bool
+) -> None:
+    """Ctrl-C comes through where functions begin; then another call must not wait for ever."""
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    def use() -> None:
+        if alone:
+            model.trim()
+        else:
+            model.generate(PROMPTS[0], max_new_tokens=3, temperature=0)
+
+    monkeypatch.setattr(model._engine, place, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        use()
+        interrupted()  # trimming runs no step
+    assert model._engine._owner is None
+    assert not model._engine._readers
+    assert not model._engine._waiting
+    use()
