@@ -3,6 +3,7 @@
 #   make demo     a story by the bundled model
 #   make install  libbitnet for C and C++ into PREFIX, below DESTDIR; and make uninstall
 #   make test     the tests, of libbitnet too
+#   make compat   the tests that any libbitnet must pass, on an installed one
 #   make lint     ruff and mypy
 #   make parity   the tests that need torch: bitnet beside transformers, and the training pipeline
 #   make clean    remove everything that these made
@@ -15,7 +16,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 INSTALL = $(VENV)/bin/python install_cffi.py "$(PREFIX)" $(if $(DESTDIR),--destdir "$(DESTDIR)")
 
-.PHONY: demo install uninstall test lint parity parity-venv clean
+.PHONY: demo install uninstall test compat lint parity parity-venv clean
 
 demo: $(VENV)/cli.stamp
 	$(VENV)/bin/bitnet run -p "Once upon a time" -n 80 --temperature 0
@@ -28,6 +29,12 @@ uninstall: $(VENV)/dev.stamp
 
 test: $(VENV)/dev.stamp build/libbitnet.stamp
 	$(VENV)/bin/python -m pytest -rs
+
+compat: $(VENV)/dev.stamp
+	rm -rf build/prefix
+	$(VENV)/bin/python install_cffi.py "$(CURDIR)/build/prefix"
+	BITNET_LIBRARY="$(CURDIR)/build/prefix/lib/libbitnet.so" \
+		$(VENV)/bin/python -m pytest -rs compat_tests
 
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff check .

@@ -477,7 +477,7 @@ BITNET_API int bitnet_reset_performance_metrics(int model_id);
 BITNET_API int bitnet_set_memory_limit(uint64_t limit_bytes);
 
 /* Returns the bytes of all models: weights, also those mapped from files; keys and values of
- * runs; buffers. Not counted are the interpreter (about 60 MB), compiled code, tokenizers, and
+ * runs; buffers. Not counted are the interpreter (about 80 MB), compiled code, tokenizers, and
  * the logits of the step that runs. Never starts Python. */
 BITNET_API uint64_t bitnet_get_memory_usage(void);
 

@@ -24,13 +24,16 @@ from bitnet.kernels.attention import SPAN, attend_span
 from bitnet.kernels.head import STORED, Kind, head_rows
 from bitnet.kernels.kv_cache import Cached, KVLayout
 from bitnet.kernels.layouts import Base3, InPlace, Layout, TiledLayout, TwoBit
+from bitnet.kernels.lookup import LookUp, make_tables
 from bitnet.kernels.norm import quantize, rms_norm
 from bitnet.kernels.span_merge import partial_size
 from bitnet.kernels.ternary import BLOCK_ROWS
+from bitnet.kernels.ternary_lookup import UNIT_FIELDS, unit_block, unit_offsets
 from bitnet.kernels.ternary_rows import rows_block
 from bitnet.program.memory import allocate
-from bitnet.quant import i2s
+from bitnet.quant import i2s, tl2
 from bitnet.quant.tiled import TILE, TiledName
+from bitnet.quant.tl_config import Blocks, Cut, TLName
 
 COLUMNS = 2560  # the width of BitNet b1.58 2B-4T
 ROWS = 640
@@ -38,6 +41,10 @@ TOKENS = 128
 POSITIONS = 1024
 HEAD_DIM = 128
 
+CUTS: dict[TLName, Cut] = {
+    "TL1": Cut("TL1", COLUMNS, Blocks(bm=64, bk=128, bmm=32)),
+    "TL2": Cut("TL2", COLUMNS, Blocks(bm=64, bk=96, bmm=32)),
+}
 TILED: dict[TiledName, TiledLayout] = {"b3": Base3(), "2bit": TwoBit()}
 
 _DTYPES = {t.i8: np.int8, t.i16: np.int16, t.i32: np.int32, t.f32: np.float32}
@@ -121,6 +128,37 @@ def ternary_in_place(tokens: int) -> Kernel:
     return _linear(body, layout, (t.i8, i2s.tensor_bytes(ROWS * COLUMNS)), tokens)
 
 
+def ternary_look_up(kind: TLName) -> Kernel:
+    """The same with a TL1 or TL2 tensor, and one token whose tables are there."""
+    cut = CUTS[kind]
+    layout, blocks = LookUp(kind, (cut,)), ROWS // BLOCK_ROWS
+    sizes = [BLOCK_ROWS * COLUMNS // 4]
+    if kind == "TL2":
+        sizes = list(tl2.section_bytes((BLOCK_ROWS, COLUMNS), cut.blocks))
+
+    def body(k: Function, weights: Buffer, q: Buffer, sums: Buffer) -> None:
+        units = Buffer.local(k, t.i64, 2 * UNIT_FIELDS, "units")
+        base = Value(k.builder, k.builder.ptrtoint(weights.base.ir, t.i64))
+        with k.loop(0, blocks) as block:
+            for number in range(2):
+                unit = units.part(number * UNIT_FIELDS, UNIT_FIELDS)
+                unit[UNIT_FIELDS - 1] = k.const(t.i64, 0)
+                for i, offset in enumerate(unit_offsets(cut, number)):
+                    unit[i] = base + (sum(sizes[:i]) * blocks + offset) + block * sizes[i]
+            unit_block(k, layout, units, q, COLUMNS, TILE, 1, _store_sums(sums, block))
+
+    return _linear(body, layout, (t.i8, layout.matrix_bytes(ROWS, COLUMNS)), 1)
+
+
+def look_up_tables(kind: TLName) -> Kernel:
+    layout = LookUp(kind, (CUTS[kind],))
+
+    def body(k: Function, q: Buffer) -> None:
+        make_tables(k, layout, COLUMNS, q)
+
+    return Kernel(body, {"q": (t.i8, layout.q_width(COLUMNS))})
+
+
 def _linear(
     body: Callable[..., None], layout: Layout, weights: tuple[t.Type, int], tokens: int
 ) -> Kernel:
@@ -202,6 +240,10 @@ KERNELS: dict[str, Callable[[], Kernel]] = {
     f"ternary 2bit {ROWS}x{COLUMNS}, {TOKENS} tokens": lambda: ternary_tiled("2bit", TOKENS),
     f"ternary i2_s {ROWS}x{COLUMNS}, 1 token": lambda: ternary_in_place(1),
     f"ternary i2_s {ROWS}x{COLUMNS}, {TOKENS} tokens": lambda: ternary_in_place(TOKENS),
+    f"ternary tl1 {ROWS}x{COLUMNS}, 1 token": lambda: ternary_look_up("TL1"),
+    f"ternary tl2 {ROWS}x{COLUMNS}, 1 token": lambda: ternary_look_up("TL2"),
+    f"tables tl1 {COLUMNS}": lambda: look_up_tables("TL1"),
+    f"tables tl2 {COLUMNS}": lambda: look_up_tables("TL2"),
     f"head f16 64x{COLUMNS}": lambda: head("f16"),
     f"head bf16 64x{COLUMNS}": lambda: head("bf16"),
     f"head f32 64x{COLUMNS}": lambda: head("f32"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import get_args
 
 from bitnet.bench.cost import Part, phase_costs, total_cost
 from bitnet.codegen import types as t
@@ -11,12 +12,14 @@ from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.layouts import LayoutName
 from bitnet.models import Checkpoint
 from bitnet.models.native import INT8_HEAD
-from bitnet.models.tensors import FLOAT_DTYPES, StoredRows, is_float
+from bitnet.models.tensors import FLOAT_DTYPES, StoredBlock, StoredRows, is_float
 from bitnet.program import Plan
 from bitnet.program.head import head_bytes
 from bitnet.program.plan import choose_head
+from bitnet.program.ternary_weights import cuts_of
 
-_LAYOUTS: tuple[LayoutName, ...] = ("b3", "2bit", "i2_s")
+# How tensors have to be stored for a layout that uses them in the file.
+_IN_PLACE: dict[LayoutName, str] = {"i2_s": "i2_s", "tl1": "TL1", "tl2": "TL2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +49,20 @@ def memory_needs(checkpoint: Checkpoint) -> list[Memory]:
     """One for each layout that the model can be loaded in; for a native file, its own."""
     own = checkpoint.layout
     needs = []
-    for layout in _LAYOUTS if own is None else (own,):
+    for layout in get_args(LayoutName) if own is None else (own,):
         with suppress(InvalidArgumentError):
-            if layout != "i2_s" or _all_i2_s(checkpoint):
+            if layout not in _IN_PLACE or _all_stored_as(checkpoint, _IN_PLACE[layout]):
                 needs.append(_needs(checkpoint, layout))
     return needs
 
 
-def _all_i2_s(checkpoint: Checkpoint) -> bool:
+def _all_stored_as(checkpoint: Checkpoint, kind: str) -> bool:
     stored = (checkpoint.ternary(name).stored() for name in checkpoint.spec.ternary_shapes())
-    return all(
-        len(runs) == 1 and isinstance(runs[0], StoredRows) and runs[0].kind == "i2_s"
-        for runs in stored
-    )
+    return all({_kind(run) for run in runs} == {kind} for runs in stored)
+
+
+def _kind(run: StoredRows | StoredBlock) -> str:
+    return run.cut.name if isinstance(run, StoredBlock) else run.kind
 
 
 def _needs(checkpoint: Checkpoint, layout: LayoutName) -> Memory:
@@ -66,7 +70,8 @@ def _needs(checkpoint: Checkpoint, layout: LayoutName) -> Memory:
     embedding = checkpoint.dense("token_embd.weight")
     table = embedding if spec.tied_head else checkpoint.dense("output.weight")
     head = choose_head(None, table.kind, spec)
-    plan = Plan(spec, embedding.kind, table.kind, "f16", layout, head)
+    cuts = cuts_of(spec, checkpoint.ternary)
+    plan = Plan(spec, embedding.kind, table.kind, "f16", layout, head, cuts=cuts)
     pages = plan.kv_layout
     page_bytes = pages.page_elements * t.size(pages.element)
     step = [[Part(0, 0, 1, wants_logits=True)]]
@@ -76,7 +81,7 @@ def _needs(checkpoint: Checkpoint, layout: LayoutName) -> Memory:
     return Memory(
         layout=layout,
         ternary=plan.ternary_bytes,
-        ternary_mapped=layout in ("i2_s", checkpoint.layout),
+        ternary_mapped=layout in (*_IN_PLACE, checkpoint.layout),
         tables=embedding.data.nbytes + (0 if spec.tied_head else table.data.nbytes),
         head_kind=head,
         head=0 if head == "stored" else head_bytes(plan),

@@ -61,8 +61,8 @@ TargetName = Annotated[
 Layout = Annotated[
     LayoutName | None,
     typer.Option(
-        help="How ternary weights lie in memory: b3 (1.6 bits), 2bit, or i2_s (used in the file); "
-        "without it, the fastest one here. Results are the same.",
+        help="How ternary weights lie in memory: b3 (1.6 bits), 2bit, or as they are in the file "
+        "(i2_s, tl1, tl2); without it, the fastest one here. Results are the same.",
         show_default=False,
     ),
 ]

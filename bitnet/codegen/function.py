@@ -174,12 +174,13 @@ class Function:
         """0, 1, 2, ... in the lanes of the integer vector type `of`."""
         return Value(self.builder, ir.Constant(of, list(range(t.lanes(of)))))
 
+    def vector(self, of: t.Type, numbers: Sequence[int]) -> Value:
+        """A constant vector of the signed integers given, `of` being the type of one."""
+        return Value(self.builder, ir.Constant(t.vec(of, len(numbers)), list(numbers)))
+
     def bytes(self, numbers: Sequence[int]) -> Value:
         """A constant vector of the bytes 0..255 given."""
-        return Value(
-            self.builder,
-            ir.Constant(t.vec(t.i8, len(numbers)), [n - (n & 128) * 2 for n in numbers]),
-        )
+        return self.vector(t.i8, [n - (n & 128) * 2 for n in numbers])
 
     def concat(self, scalars: Sequence[Value]) -> Value:
         """A vector of the given scalars."""

@@ -12,17 +12,18 @@ it does not see.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from bitnet.codegen import Buffer, Function, Value
 from bitnet.codegen import types as t
-from bitnet.kernels.kv_cache import BLOCK, VALUE_TILE, Cached, load_kv
+from bitnet.kernels.kv_cache import BLOCK, VALUE_TILE, Cached, KVLayout, load_kv
 from bitnet.kernels.numerics import LANES, exp, f32xL
 from bitnet.kernels.span_merge import NO_SCORE, partial_size
 
 SPAN = 256
-# How many positions' keys, or values, lie between what is read and what is prefetched: 32 KB for
-# 128 dimensions of f16. Less comes too late; more no longer fits into the first cache.
-_AHEAD = 128
+# Bytes between what is read and what is prefetched. Less comes too late; with more, it is no
+# longer in the first cache when it is read.
+_AHEAD = 24 << 10
 _LINE = 64  # bytes of a cache line
 
 
@@ -70,6 +71,25 @@ def attend_span(
     k.call(function, cached.table.base, cached.layer, head, start, *bases)
 
 
+@dataclass(frozen=True)
+class _Span:
+    """One span of a kv head, and what a few queries make of it.
+
+    ends: i64[n], how many positions of the span each query sees; rows: f32[n * SPAN], their
+    scores, then the weights; totals: f32[n * LANES], the sums of the weights; out, after: see
+    `attend_span`.
+    """
+
+    cached: Cached
+    head: Value
+    start: Value
+    ends: Buffer
+    rows: Buffer
+    totals: Buffer
+    out: Buffer
+    after: Buffer
+
+
 def _attend_span(
     k: Function,
     cached: Cached,
@@ -81,71 +101,72 @@ def _attend_span(
     after: Buffer,
 ) -> None:
     n_queries, size = seen.known_count, partial_size(cached.kv)
-    rows = Buffer.local(k, t.f32, n_queries * SPAN, "attention.scores")
     ends = Buffer.local(k, t.i64, n_queries, "attention.ends")
+    rows = Buffer.local(k, t.f32, n_queries * SPAN, "attention.scores")
+    totals = Buffer.local(k, t.f32, n_queries * LANES, "attention.totals")
+    s = _Span(cached, head, start, ends, rows, totals, out, after)
     with k.loop(0, n_queries) as i:
         ends[i] = k.min(seen[i] - start, SPAN)
-    _scores(k, cached, head, start, ends[n_queries - 1], q, rows)
+    _scores(k, s, q)
+    for zeros in (out, totals):
+        with k.loop(0, zeros.known_count, LANES) as i:
+            zeros.store(i, k.const(f32xL, 0))
     with k.loop(0, n_queries) as i:
         out[i * size + size - LANES] = _largest(k, rows.part(i * SPAN, SPAN), ends[i])
-    _weighted_values(k, cached, head, start, ends, rows, out, after)
-    # What the first query sees, all see; the others go on, each up to its own end.
-    with k.loop(1, n_queries) as i, k.loop(ends[0], ends[i]) as at:
-        page, slot = cached.page(start + at)
-        w = rows[i * SPAN + at]
-        for dim in range(0, cached.kv.value_stride, LANES):
-            v = load_kv(k, cached.kv, page, cached.kv.value(head, slot, dim))
-            total = out.load(i * size + dim, LANES)
-            out.store(i * size + dim, k.fma(w, v, total))
+    page_size = min(cached.kv.page_size, SPAN)
+    with k.loop(0, ends[0], page_size) as first:
+        _add_values(k, s, first, k.min(first + page_size, ends[0]))
+    _add_last_values(k, s)
+    with k.loop(0, n_queries) as i:
+        out[i * size + size - LANES + 1] = k.reduce(totals.load(i * LANES, LANES), "add")
 
 
-def _scores(
-    k: Function, cached: Cached, head: Value, start: Value, end: Value, q: Buffer, rows: Buffer
-) -> None:
-    """rows[query][i] = q . key for the span's positions i < end, and a few more."""
-    kv = cached.kv
-    d, n_queries = kv.head_dim, q.known_count // kv.head_dim
+def _scores(k: Function, s: _Span, q: Buffer) -> None:
+    """rows[query][i] = q . key for the positions that the last query sees, and a few more."""
+    kv, d, n_queries = s.cached.kv, s.cached.kv.head_dim, s.ends.known_count
     at_once = _at_once(k, n_queries, BLOCK)
-    with k.loop(0, end, BLOCK) as at:
-        page, slot = cached.page(start + at)
-        first = kv.key(head, slot)
-        next_page, soon = _soon_keys(k, cached, head, start, at, end)
-        for done, lane in enumerate(range(0, BLOCK, at_once)):
+    with k.loop(0, s.ends[n_queries - 1], BLOCK) as at:
+        page, slot = s.cached.page(s.start + at)
+        first = kv.key(s.head, slot)
+        next_page, soon = _soon_keys(k, s, at)
+        for number, lane in enumerate(range(0, BLOCK, at_once)):
             lanes = range(lane, lane + at_once, LANES)
             sums = {(i, n): k.var(f32xL) for i in range(n_queries) for n in lanes}
             with k.loop(0, d) as dim:
-                _prefetch_lines(next_page, soon + (dim + done * d) * at_once, at_once)
+                _prefetch_lines(next_page, soon + (dim + number * d) * at_once, at_once)
                 keys = {n: load_kv(k, kv, page, first + dim * BLOCK + n) for n in lanes}
                 for i in range(n_queries):
                     x = q[dim + i * d]
                     for n in lanes:
                         sums[i, n].set(k.fma(x, keys[n], sums[i, n].get()))
             for (i, n), total in sums.items():
-                rows.store(at + (i * SPAN + n), total.get())
+                s.rows.store(at + (i * SPAN + n), total.get())
 
 
-def _soon_keys(
-    k: Function, cached: Cached, head: Value, start: Value, at: Value, end: Value
-) -> tuple[Buffer, Value]:
-    """What to prefetch with the key `at` of a span with `end` keys: others, then its values."""
-    kv = cached.kv
-    soon = at + k.min(end, _AHEAD)
+def _soon_keys(k: Function, s: _Span, at: Value) -> tuple[Buffer, Value]:
+    """Page and index of what to prefetch with the key `at`: keys further on, then the values."""
+    kv, end = s.cached.kv, s.ends[s.ends.known_count - 1]
+    soon = at + k.min(end, _ahead(kv))
     is_key = soon < end
-    page, slot = cached.page(start + is_key.select(soon, soon - end))
-    return page, is_key.select(kv.keys_start(head, slot), kv.values_start(head, slot))
+    page, slot = s.cached.page(s.start + is_key.select(soon, soon - end))
+    return page, is_key.select(kv.keys_start(s.head, slot), kv.values_start(s.head, slot))
 
 
-def _soon_values(
-    k: Function, cached: Cached, head: Value, start: Value, at: Value, end: Value, after: Buffer
-) -> tuple[Buffer, Value]:
-    """The same for the value `at`, counted as they come in memory: others, then what follows."""
-    kv = cached.kv
-    soon = at + k.min(end, _AHEAD)
+def _soon_values(k: Function, s: _Span, at: Value) -> tuple[Buffer, Value]:
+    """The same with the value `at`: values further on, then the keys that are read after them."""
+    kv, end = s.cached.kv, s.ends[0]
+    soon = at + k.min(end, _ahead(kv))
     is_value = soon < end
-    page, slot = cached.page(start + k.min(soon, end - 1))
-    base = is_value.select(page.base, after.base)
-    index = is_value.select(kv.values_start(head, slot), (soon - end) * kv.head_dim)
+    page, slot = s.cached.page(s.start + k.min(soon, end - 1))
+    base = is_value.select(page.base, s.after.base)
+    index = is_value.select(kv.values_start(s.head, slot), (soon - end) * kv.head_dim)
     return Buffer(k, base, kv.element, 0, "soon"), index
+
+
+def _ahead(kv: KVLayout) -> int:
+    """_AHEAD in positions, whole blocks."""
+    block = BLOCK * kv.head_dim * t.size(kv.element)
+    return max(1, _AHEAD // block) * BLOCK
 
 
 def _prefetch_lines(page: Buffer, index: Value, count: int) -> None:
@@ -173,60 +194,56 @@ def _largest(k: Function, row: Buffer, end: Value) -> Value:
     return k.reduce(lanes.get(), "max")
 
 
-def _weighted_values(
-    k: Function,
-    cached: Cached,
-    head: Value,
-    start: Value,
-    ends: Buffer,
-    rows: Buffer,
-    out: Buffer,
-    after: Buffer,
-) -> None:
-    """out[query] = sum of weight * value over the positions that all queries see; and their sum.
+def _add_values(k: Function, s: _Span, first: Value, end: Value) -> None:
+    """out[query] += weight * value for positions of one page that all queries see.
 
-    The first pass turns the scores of a block into weights just before it needs them: between
-    loads from memory that costs next to nothing.
+    Tile by tile, as the values lie in memory. The first tile's pass turns the scores of a block
+    into weights just before they are needed: between loads from memory that costs next to nothing.
     """
-    kv, end = cached.kv, ends[0]
-    n_queries, size = ends.known_count, partial_size(kv)
+    kv, n_queries, size = s.cached.kv, s.ends.known_count, partial_size(s.cached.kv)
     at_once = _at_once(k, n_queries, VALUE_TILE)
-    totals = Buffer.local(k, t.f32, n_queries * LANES, "attention.totals")
-    with k.loop(0, n_queries * LANES, LANES) as i:
-        totals.store(i, k.const(f32xL, 0))
     for dim in range(0, kv.value_stride, at_once):
         dims = range(dim, min(dim + at_once, kv.value_stride), LANES)
         width = len(dims) * LANES
-        sums = {(query, n): k.var(f32xL) for query in range(n_queries) for n in dims}
-        with k.loop(0, end, BLOCK) as at:
-            page, slot = cached.page(start + at)
-            done = (end * dim + at * width) // kv.value_stride
-            next_page, soon = _soon_values(k, cached, head, start, done, end, after)
+        places = [(i, n) for i in range(n_queries) for n in dims]
+        sums = {(i, n): k.var(f32xL, s.out.load(i * size + n, LANES)) for i, n in places}
+        with k.loop(first, end, BLOCK) as at:
+            page, slot = s.cached.page(s.start + at)
+            read = ((end - first) * dim + (at - first) * width) // kv.value_stride
+            next_page, soon = _soon_values(k, s, first + read)
             if dim == 0:
-                _weights(k, at, ends, rows, out, totals)
+                _weights(k, s, at)
             with k.loop(0, k.min(end - at, BLOCK)) as j:
                 _prefetch_lines(next_page, soon + j * width, width)
-                values = {n: load_kv(k, kv, page, kv.value(head, slot + j, n)) for n in dims}
-                for query in range(n_queries):
-                    w = rows[at + j + query * SPAN]
+                values = {n: load_kv(k, kv, page, kv.value(s.head, slot + j, n)) for n in dims}
+                for i in range(n_queries):
+                    w = s.rows[at + j + i * SPAN]
                     for n in dims:
-                        sums[query, n].set(k.fma(w, values[n], sums[query, n].get()))
-        for (query, n), total in sums.items():
-            out.store(query * size + n, total.get())
+                        sums[i, n].set(k.fma(w, values[n], sums[i, n].get()))
+        for (i, n), total in sums.items():
+            s.out.store(i * size + n, total.get())
+
+
+def _weights(k: Function, s: _Span, at: Value) -> None:
+    """Turn the scores of a block into weights e**(score - largest), and add them up."""
+    n_queries, size = s.ends.known_count, partial_size(s.cached.kv)
     with k.loop(0, n_queries) as i:
-        out[i * size + size - LANES + 1] = k.reduce(totals.load(i * LANES, LANES), "add")
-
-
-def _weights(
-    k: Function, at: Value, ends: Buffer, rows: Buffer, out: Buffer, totals: Buffer
-) -> None:
-    """Turn a block's scores into weights e**(score - largest), and add them to totals[query]."""
-    size = out.known_count // ends.known_count
-    with k.loop(0, ends.known_count) as i:
-        largest = out[i * size + size - LANES]
-        total = k.var(f32xL, totals.load(i * LANES, LANES))
-        with k.loop(at, k.min(at + BLOCK, ends[i]), LANES) as j:
-            w = exp(k, rows.load(i * SPAN + j, LANES) - largest)
-            rows.store(i * SPAN + j, w)
+        largest = s.out[i * size + size - LANES]
+        total = k.var(f32xL, s.totals.load(i * LANES, LANES))
+        with k.loop(at, k.min(at + BLOCK, s.ends[i]), LANES) as j:
+            w = exp(k, s.rows.load(i * SPAN + j, LANES) - largest)
+            s.rows.store(i * SPAN + j, w)
             total.set(total.get() + w)
-        totals.store(i * LANES, total.get())
+        s.totals.store(i * LANES, total.get())
+
+
+def _add_last_values(k: Function, s: _Span) -> None:
+    """What the first query sees, all see; the others go on, each up to its own end."""
+    kv, size = s.cached.kv, partial_size(s.cached.kv)
+    with k.loop(1, s.ends.known_count) as i, k.loop(s.ends[0], s.ends[i]) as at:
+        page, slot = s.cached.page(s.start + at)
+        w = s.rows[i * SPAN + at]
+        for dim in range(0, kv.value_stride, LANES):
+            v = load_kv(k, kv, page, kv.value(s.head, slot, dim))
+            total = s.out.load(i * size + dim, LANES)
+            s.out.store(i * size + dim, k.fma(w, v, total))

@@ -2,7 +2,8 @@
 
 Weights are codes w+1 in {0, 1, 2}. `2bit` and `b3` are tiled, see `bitnet.quant.tiled`. `i2_s` is
 the layout of I2_S tensors in files, used where it is mapped: [rows][columns/128][32 bytes], byte j
-of 32 holding columns j, 32+j, 64+j and 96+j from the high bits down.
+of 32 holding columns j, 32+j, 64+j and 96+j from the high bits down. `tl1` and `tl2` are in
+`bitnet.kernels.lookup`: they also depend on how tensors are cut.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bitnet.kernels.numerics import PAD
 from bitnet.quant import tiled
 from bitnet.quant.tiled import B3_WEIGHTS, STEPS, TILE, TILE_BYTES, TiledName, decode, encode
 
-LayoutName = Literal["b3", "2bit", "i2_s"]
+LayoutName = Literal["b3", "2bit", "i2_s", "tl1", "tl2"]
 
 I2_S_BLOCK = 128  # columns in 32 bytes
 

@@ -117,7 +117,7 @@ def _fields_of_triples(
 ) -> None:
     """Sections A and B of TL2, 12 columns at a time: two vectors, half of the signs of eight."""
     bm, bk = cut.blocks.bm, cut.blocks.bk
-    end = cut.columns - tl2.pair_columns(cut.columns, cut.blocks)
+    end = cut.columns - cut.pair_columns
     part, half = strip // 2, strip % 2
     first = k.index(start // 12)
     with k.loop(first, k.min(k.index(start + count), k.index(end)) // 12) as number:
@@ -149,7 +149,7 @@ def _fields_of_pairs(
     bad: Var,
 ) -> None:
     """Section C of TL2, 4 columns at a time."""
-    n_pairs = tl2.pair_columns(cut.columns, cut.blocks)
+    n_pairs = cut.pair_columns
     if not n_pairs:
         return
     part, half, begin = strip // 2, strip % 2, cut.columns - n_pairs

@@ -38,6 +38,11 @@ class Matrix:
     columns: int
     places: tuple[Place, ...]
 
+    @property
+    def step(self) -> int:
+        """How far tiles of a place are apart."""
+        return self.places[0].step
+
 
 def matrices(spec: ModelSpec) -> dict[str, Matrix]:
     """The matrices of each layer, in the order in which they are multiplied."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bitnet.kernels import q6_k, q8_0
 from bitnet.kernels.layouts import InPlace
+from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.numerics import padded
+from bitnet.kernels.ternary_lookup import UNIT_FIELDS, UNIT_ROWS
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import FLOAT_DTYPES, TableKind, is_float
 from bitnet.program.head import LAYOUTS, n_tiles
@@ -30,12 +32,17 @@ def weight_bytes(plan: Plan, n_positions: int) -> int:
     spec = plan.spec
     norms = sum(padded(shape[0]) for shape in spec.dense_shapes().values() if len(shape) == 1)
     rows = spec.n_layers * sum(rows for rows, _ in plan.matrices().values())
-    strips = rows // TILE * _ADDRESS if isinstance(plan.weights_layout, InPlace) else 0
+    places = 0  # addresses of weights that are used in the file
+    if isinstance(plan.weights_layout, InPlace):
+        places = rows // TILE
+    elif isinstance(plan.weights_layout, LookUp):
+        places = rows // UNIT_ROWS * UNIT_FIELDS
     tables = table_bytes(plan.embedding, spec)
     if not spec.tied_head:
         tables += table_bytes(plan.head, spec)
     numbers = norms + rows + n_positions * spec.head_dim  # row scales; cosines and sines
-    return plan.ternary_bytes + strips + tables + packed_head_bytes(plan) + numbers * _FLOAT
+    copies = tables + packed_head_bytes(plan) + places * _ADDRESS
+    return plan.ternary_bytes + copies + numbers * _FLOAT
 
 
 def table_bytes(kind: TableKind, spec: ModelSpec) -> int:

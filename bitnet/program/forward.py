@@ -21,9 +21,12 @@ from bitnet.kernels import q6_k, q8_0, ternary
 from bitnet.kernels.gate import gated
 from bitnet.kernels.head import STORED, embed
 from bitnet.kernels.layouts import InPlace, TiledLayout
+from bitnet.kernels.lookup import LookUp, make_tables
 from bitnet.kernels.norm import quantize, rms_norm
 from bitnet.kernels.ternary import BLOCK_ROWS
+from bitnet.kernels.ternary_lookup import UNIT_FIELDS, UNIT_ROWS, unit_block
 from bitnet.kernels.ternary_rows import rows_block
+from bitnet.models.matrices import matrices
 from bitnet.models.tensors import is_float
 from bitnet.program.abi import BATCH, LAYER, MODEL
 from bitnet.program.attention import Attention
@@ -128,18 +131,25 @@ class _Forward:
             q = self.rows("q", q_width, t.i8).part(token * q_width, q_width)
             scale = self.per_token("q_scale", t.f32, token)
             total = self.per_token("q_total", t.i32, token)
-            quantize(k, x, layout, q, scale, total)
+            if isinstance(layout, LookUp):
+                quantize(k, x, layout, q.part(0, width), scale, total)
+                make_tables(k, layout, n, q)
+            else:
+                quantize(k, x, layout, q, scale, total)
 
     def linear(self, weights: StructRef, name: str, store: Store) -> None:
         """Ternary linear `name` of all tokens; `store(token, first row, y)` takes the results."""
         k, layout = self.k, self.plan.weights_layout
-        rows, columns = self.plan.matrices()[name]
+        matrix = matrices(self.spec)[name]
+        rows, columns = matrix.rows, matrix.columns
         scales = weights.buffer(f"{name}_scale", t.f32, rows)
         with self.team.phase(name, rows // BLOCK_ROWS) as block:
             first = block * BLOCK_ROWS
 
             def use(token: Value, sums: list[Value]) -> None:
                 total = self.per_token("q_total", t.i32, token)[0]
+                if isinstance(layout, LookUp):  # these sums are of w * q already
+                    total = k.const(t.i32, 0)
                 q_scale = self.per_token("q_scale", t.f32, token)[0]
                 y = []
                 for tile, dot in enumerate(sums):
@@ -152,6 +162,11 @@ class _Forward:
                 strips = weights.buffer(name, t.i64, rows // TILE)
                 part = strips.part(first // TILE, BLOCK_ROWS // TILE)
                 rows_block(k, layout, part, q, columns, self.n_tokens, use)
+            elif isinstance(layout, LookUp):
+                units = weights.buffer(name, t.i64, rows // UNIT_ROWS * UNIT_FIELDS)
+                part = units.part(block * (2 * UNIT_FIELDS), 2 * UNIT_FIELDS)
+                second = matrix.step * TILE
+                unit_block(k, layout, part, q, columns, second, self.n_tokens, use)
             elif isinstance(layout, TiledLayout):
                 size = layout.packed_bytes(BLOCK_ROWS, columns)
                 packed = weights.buffer(name, t.i8, rows // BLOCK_ROWS * size)

@@ -10,18 +10,21 @@ from bitnet.kernels import int8, q6_k, q8_0
 from bitnet.kernels.head import Kind
 from bitnet.kernels.kv_cache import BLOCK, KVKind, KVLayout
 from bitnet.kernels.layouts import I2_S_BLOCK, LAYOUTS, Layout, LayoutName, TiledLayout
+from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.ternary import DEFAULT_BLOCKING, MAX_COLUMNS, Blocking
+from bitnet.kernels.ternary_lookup import UNIT_ROWS
 from bitnet.models.matrices import matrices
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import FLOAT_DTYPES, TableKind, is_float
 from bitnet.quant.tiled import TILE
-from bitnet.quant.tl_config import Cut
+from bitnet.quant.tl_config import Cut, TLName
 
 # How the output head is computed: with the table as it is; with its rows as int8, Q8_0 or Q6_K;
 # or first as int8, and then as it is for all rows that may be among the best.
 HeadKind = Literal["stored", "int8", "q8_0", "q6_k", "certified"]
 
+_LOOK_UPS: dict[LayoutName, TLName] = {"tl1": "TL1", "tl2": "TL2"}
 _LARGE_TABLE = 16_000_000  # bytes from which on reading the head is worth saving
 
 
@@ -50,11 +53,10 @@ class Plan:
     def __post_init__(self) -> None:
         if self.kv not in ("f16", "f32"):
             raise InvalidArgumentError(f"kv must be 'f16' or 'f32', not {self.kv!r}")
-        if self.layout not in LAYOUTS:
-            raise InvalidArgumentError(
-                f"layout must be one of {', '.join(LAYOUTS)}, not {self.layout!r}"
-            )
-        if self.layout == "i2_s":
+        if self.layout not in get_args(LayoutName):
+            known = ", ".join(get_args(LayoutName))
+            raise InvalidArgumentError(f"layout must be one of {known}, not {self.layout!r}")
+        if not isinstance(self.weights_layout, TiledLayout):
             self._check_in_place()
         if self.page_size <= 0 or self.page_size % BLOCK:
             raise InvalidArgumentError(
@@ -69,6 +71,8 @@ class Plan:
 
     @property
     def weights_layout(self) -> Layout:
+        if self.layout in _LOOK_UPS:
+            return LookUp(_LOOK_UPS[self.layout], self.cuts)
         return LAYOUTS[self.layout]
 
     @property
@@ -137,15 +141,20 @@ class Plan:
         layout = self.weights_layout
         if isinstance(layout, TiledLayout):
             return layout.packed_bytes(rows, columns)
+        if isinstance(layout, LookUp):
+            return layout.matrix_bytes(rows, columns)
         return rows * columns // 4
 
     def _check_in_place(self) -> None:
+        layout = self.weights_layout
+        n_rows, n_columns = (UNIT_ROWS, 1) if isinstance(layout, LookUp) else (TILE, I2_S_BLOCK)
         for name, (rows, columns) in self.spec.ternary_shapes().items():
-            if rows % TILE or columns % I2_S_BLOCK:
+            if rows % n_rows or columns % n_columns:
                 raise InvalidArgumentError(
-                    f"layout 'i2_s' needs multiples of {TILE} outputs and of {I2_S_BLOCK} inputs, "
-                    f"and {name} is {rows} x {columns}"
+                    f"layout {self.layout!r} needs multiples of {n_rows} outputs and of "
+                    f"{n_columns} inputs, and {name} is {rows} x {columns}"
                 )
+            layout.q_width(columns)  # raises where tensors of so many columns cannot be used
 
 
 def choose_head(asked: HeadKind | None, table: TableKind, spec: ModelSpec) -> HeadKind:

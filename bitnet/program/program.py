@@ -14,9 +14,10 @@ from bitnet import config
 from bitnet.codegen import Module, Target, jit
 from bitnet.codegen.elf import Symbol, loaded_functions
 from bitnet.codegen.module import VIOLATION
-from bitnet.errors import BoundsError
+from bitnet.errors import BoundsError, InvalidArgumentError
 from bitnet.kernels import sampling
 from bitnet.kernels.layouts import I2_S_BLOCK, TiledLayout
+from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.pack import SourceKind, pack, pack_name
 from bitnet.kernels.pack_tl import pack_tl, pack_tl_name
 from bitnet.program import timer
@@ -87,6 +88,10 @@ class Program:
     ) -> None:
         if checked is None:
             checked = "checked" in config.debug()
+        if isinstance(plan.weights_layout, LookUp) and not target.has_lookup16:
+            raise InvalidArgumentError(
+                f"layout {plan.layout!r} needs look-ups of bytes, which target {target.name} lacks"
+            )
         self.plan = plan
         self.target = target
         self.profiled = profiled

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError
 from bitnet.kernels.layouts import TiledLayout
+from bitnet.kernels.lookup import LookUp
+from bitnet.kernels.ternary_lookup import UNIT_FIELDS, UNIT_ROWS, unit_offsets
 from bitnet.models.matrices import Matrix
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import StoredBlock, StoredRows, TernaryTensor
@@ -167,6 +169,40 @@ def strip_addresses(rows: int, parts: Sequence[Part]) -> tuple[Array, list[Array
         keep.append(data)
     addresses[addresses == 0] = addresses[parts[0].first]
     return addresses, keep
+
+
+def unit_records(rows: int, parts: Sequence[Part], layout: LookUp) -> tuple[Array, list[Array]]:
+    """Where each 32 rows of a matrix are in TL1 or TL2 tensors as they are stored.
+
+    i64[rows / 32][UNIT_FIELDS], see `kernels.lookup.unit_block`. Rows that no part fills are those
+    of the first part. Also gives the data pointed at. Raises InvalidArgumentError for tensors that
+    are not of the layout's type, or that do not begin with 32 rows of their own.
+    """
+    units = np.zeros((rows // UNIT_ROWS, UNIT_FIELDS), np.int64)
+    keep: list[Array] = []
+    for part in parts:
+        blocks = [block for block in part.tensor.stored() if isinstance(block, StoredBlock)]
+        if (
+            not blocks
+            or blocks[0].cut.name != layout.kind
+            or part.first % (2 * part.step) >= part.step
+        ):
+            raise InvalidArgumentError(
+                f"layout {layout.name!r} uses tensors as they are stored, and {part.tensor.name} "
+                f"is not {layout.kind}, or not in whole parts of {UNIT_ROWS} rows"
+            )
+        for block in blocks:
+            number = layout.of(block.cut.columns).index(block.cut)
+            addresses = [section.ctypes.data for section in block.sections]
+            for within in range(len(block.rows) // UNIT_ROWS):
+                tile = part.first + (block.rows.start + within * UNIT_ROWS) // TILE * part.step
+                unit = units[tile // (2 * part.step) * part.step + tile % part.step]
+                unit[: len(addresses)] = np.add(addresses, unit_offsets(block.cut, within))
+                unit[-1] = number
+            keep += block.sections
+    first = parts[0].first // (2 * parts[0].step) * parts[0].step + parts[0].first % parts[0].step
+    units[units[:, 0] == 0] = units[first]
+    return units, keep
 
 
 def row_scales(matrix: Matrix, tensors: Sequence[TernaryTensor]) -> npt.NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.layouts import TiledLayout
+from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.numerics import padded
 from bitnet.kernels.rope import rope_tables
 from bitnet.models.matrices import Matrix, matrices
@@ -23,6 +24,7 @@ from bitnet.program.ternary_weights import (
     parts_of,
     row_scales,
     strip_addresses,
+    unit_records,
 )
 from bitnet.program.workers import Workers
 
@@ -122,9 +124,14 @@ class Weights:
         parts = parts_of(matrix, tensors)
         if self._packer is not None:
             return address(self._packer.matrix(matrix.rows, parts))
-        strips, data = strip_addresses(matrix.rows, parts)
+        layout = self._program.plan.weights_layout
+        where, data = (
+            unit_records(matrix.rows, parts, layout)
+            if isinstance(layout, LookUp)
+            else strip_addresses(matrix.rows, parts)
+        )
         self._keep += data
-        return self._hold(strips)
+        return self._hold(where)
 
     def _norm(self, name: str) -> Any:
         weight = self._tensors.dense(name).float32()

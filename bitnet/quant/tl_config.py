@@ -56,6 +56,11 @@ class Cut:
     blocks: Blocks
 
     @property
+    def pair_columns(self) -> int:
+        """How many of the columns are stored as pairs: all of TL1, the last ones of TL2."""
+        return self.columns if self.name == "TL1" else self.columns % self.blocks.bk
+
+    @property
     def suffix(self) -> str:
         """A name for code that depends on it."""
         b = self.blocks

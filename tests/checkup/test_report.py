@@ -14,6 +14,7 @@ from bitnet.checkup.report import FAMILIES
 from bitnet.conversion import convert
 from bitnet.errors import InvalidModelError, ModelNotFoundError
 from bitnet.models import open_checkpoint
+from bitnet.quant.tl_config import CONFIG_NAME, Blocks, TLName, write_config
 from tests.checkup.conftest import rewrite
 from tests.models.conftest import make_tiny, write_tiny_folder, write_tiny_gguf
 
@@ -79,6 +80,24 @@ def test_i2_s_is_a_layout_only_where_all_weights_have_it(path: Path, tmp_path: P
     assert [need.layout for need in inspect_model(path).memory] == ["b3", "2bit", "i2_s"]
     floats = write_tiny_gguf(make_tiny("llama"), tmp_path / "f.gguf", linear_type="F16")
     assert [need.layout for need in inspect_model(floats).memory] == ["b3", "2bit"]
+
+
+@pytest.mark.parametrize("kind", ["TL1", "TL2"])
+def test_look_ups_are_layouts_where_all_weights_are_cut_for_them(
+    tmp_path: Path, kind: TLName
+) -> None:
+    model = make_tiny("bitnet", hidden_size=256, ffn_size=288, head_dim=64)
+    blocks = dict.fromkeys(
+        {*model.spec.ternary_shapes().values()}, Blocks(32, 32 if kind == "TL1" else 96, 32)
+    )
+    path = write_tiny_gguf(model, tmp_path / "t.gguf", linear_type=kind, blocks=blocks)
+    (tmp_path / CONFIG_NAME).write_text(write_config(blocks))
+    needs = {need.layout: need for need in inspect_model(path).memory}
+    assert list(needs) == ["b3", "2bit", kind.lower()]
+    need = needs["tl1" if kind == "TL1" else "tl2"]
+    assert need.ternary_mapped
+    with bitnet.load(path, layout=need.layout) as loaded:
+        assert need.ternary == loaded._engine._stepper.weights.ternary_bytes
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,18 @@ from types import ModuleType
 
 import pytest
 
-from bitnet.codegen import Buffer, Function, Module, Target, jit
+from bitnet.codegen import Buffer, Function, Module, Target, Value, jit
 from bitnet.codegen import types as t
 from bitnet.kernels import int8, q6_k, q8_0, ternary, ternary_rows
 from bitnet.kernels.attention import attend_span
 from bitnet.kernels.hilo import Split
 from bitnet.kernels.kv_cache import Cached, KVLayout
 from bitnet.kernels.layouts import LAYOUTS, InPlace, LayoutName, TiledLayout
+from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.numerics import exp, f32xL
 from bitnet.kernels.span_merge import partial_size
+from bitnet.kernels.ternary_lookup import UNIT_FIELDS, unit_block
+from bitnet.quant.tl_config import Blocks, Cut
 
 COLUMNS = 2560
 
@@ -132,6 +135,39 @@ def test_decoding_base_3_without_large_look_ups_divides_by_9(target: Target) -> 
         assert loop["vpmulhuw"] + loop["vpmulhw"] == 2 * vectors
         assert loop["vpminub"] == 2 * vectors
         assert loop[multiply(target)] == 5 * vectors
+
+
+@pytest.mark.parametrize(
+    ("cut", "vectors"),
+    [
+        (Cut("TL1", 2560, Blocks(64, 128, 32)), 1),
+        (Cut("TL1", 2560, Blocks(64, 128, 64)), 1),
+        (Cut("TL2", 2592, Blocks(64, 96, 32)), 2),
+    ],
+)
+def test_64_bytes_of_indexes_need_four_look_ups(target: Target, cut: Cut, vectors: int) -> None:
+    if not target.has_lookup16:
+        pytest.skip(f"{target.name} has no look-up in tables of 16 bytes")
+    module, layout = Module(target), LookUp(cut.name, (cut,))
+
+    def body(k: Function) -> None:
+        units = Buffer(k, k.args[0], t.i64, 2 * UNIT_FIELDS, "units")
+        q = Buffer(k, k.args[1], t.i8, layout.q_width(cut.columns), "q")
+        sums = Buffer(k, k.args[2], t.i32, ternary.BLOCK_ROWS, "sums")
+
+        def use(_: Value, dots: list[Value]) -> None:
+            for i, dot in enumerate(dots):
+                sums.store(i * t.lanes(dot.type), dot)
+
+        unit_block(k, layout, units, q, cut.columns, 16, 1, use)
+
+    module.function("dot", [t.ptr] * 3, body, exported=True)
+    again = "prefetcht0" if cut.blocks.bmm == 64 else "prefetchnta"  # lines are read twice, or once
+    loops = [loop for loop in hot_loops(jit.optimized(module)[1]) if loop[again]]
+    assert loops
+    for loop in loops:
+        assert loop["vpshufb"] == 4 * vectors * per_vector(target)
+        assert not {"call", "callq", multiply(target)} & loop.keys()
 
 
 def head_loops(target: Target, head: ModuleType) -> list[Counter[str]]:

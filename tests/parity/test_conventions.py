@@ -17,7 +17,9 @@ import pytest
 
 import bitnet
 from bitnet.formats.gguf_writer import TensorData
+from bitnet.kernels.layouts import LayoutName
 from bitnet.models import open_checkpoint
+from bitnet.quant.tl_config import CONFIG_NAME, Blocks, Shape, TLName, write_config
 from tests.models.conftest import (
     TinyModel,
     make_tiny,
@@ -154,6 +156,37 @@ def test_gguf_files(
     original, path = originals["bitnet-b1.58"], tmp_path / "model.gguf"
     write_tiny_gguf(original.model, path, linear_type=linear_type, dense_type=dense_type)
     original.assert_same_bits(path)
+
+
+TL_BLOCKS: dict[TLName, dict[Shape, Blocks]] = {
+    "TL1": {
+        (256, 256): Blocks(128, 64, 64),
+        (128, 256): Blocks(64, 32, 32),
+        (512, 256): Blocks(256, 128, 64),
+        (256, 512): Blocks(256, 64, 32),
+    },
+    "TL2": {
+        (256, 256): Blocks(128, 96, 32),
+        (128, 256): Blocks(64, 192, 32),
+        (512, 256): Blocks(256, 192, 32),
+        (256, 512): Blocks(256, 96, 32),
+    },
+}
+
+
+@pytest.mark.parametrize("linear_type", TL_BLOCKS)
+def test_gguf_files_for_look_ups(
+    originals: dict[str, Original], linear_type: TLName, tmp_path: Path
+) -> None:
+    original, path = originals["bitnet-b1.58"], tmp_path / "model.gguf"
+    blocks = TL_BLOCKS[linear_type]
+    write_tiny_gguf(original.model, path, linear_type=linear_type, blocks=blocks)
+    (tmp_path / CONFIG_NAME).write_text(write_config(blocks))
+    original.assert_same_bits(path)
+    layout: LayoutName = "tl1" if linear_type == "TL1" else "tl2"
+    with bitnet.load(path, kv="f32", layout=layout) as model:
+        for sequence in original.expected:
+            np.testing.assert_array_equal(model.logits(sequence.ids), sequence.logits)
 
 
 def test_gguf_files_with_scales_of_their_own(

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from bitnet.codegen import Target, find_target
-from bitnet.errors import InvalidModelError
+from bitnet.errors import InvalidArgumentError, InvalidModelError
 from bitnet.kernels.layouts import LayoutName
 from bitnet.models.tensors import DenseTensor
 from bitnet.models.ternary_tensors import TLTensor
+from bitnet.program.footprint import model_bytes
 from bitnet.program.program import Program
 from bitnet.program.step import Stepper
 from bitnet.program.ternary_weights import cuts_of
@@ -33,6 +34,7 @@ from tests.program.random_models import (
     reference,
     spec,
 )
+from tests.program.test_footprint import allocated_bytes
 
 CASE = Case(
     replace(spec(), n_layers=2, hidden_size=256, ffn_size=384, n_kv_heads=2, head_dim=64),
@@ -91,7 +93,7 @@ tensors_as = cache(TLTensors)
 @cache
 def program(kind: TLName, target: Target, layout: LayoutName, *, checked: bool) -> Program:
     cuts = cuts_of(CASE.spec, tensors_as(kind).ternary)
-    return Program(replace(CASE.plan(layout), cuts=cuts), target, checked=checked)
+    return Program(replace(CASE.plan(), layout=layout, cuts=cuts), target, checked=checked)
 
 
 def stepper(
@@ -103,6 +105,7 @@ def stepper(
 
 
 kinds = pytest.mark.parametrize("kind", PRESETS)
+in_place: dict[TLName, LayoutName] = {"TL1": "tl1", "TL2": "tl2"}
 packed = pytest.mark.parametrize("layout", ["b3", "2bit"])
 
 
@@ -113,6 +116,52 @@ def test_packed_tensors_give_the_reference(
 ) -> None:
     steps = stepper(tensors_as(kind), kind, target, layout)
     assert_same_bits(all_logits(steps, prompt(), LENGTH), reference(CASE))
+
+
+@kinds
+def test_tensors_used_in_place_give_the_reference(target: Target, kind: TLName) -> None:
+    if not target.has_lookup16:
+        with pytest.raises(InvalidArgumentError, match=f"{in_place[kind]}.*{target.name} lacks"):
+            program(kind, target, in_place[kind], checked=False)
+        return
+    steps = stepper(tensors_as(kind), kind, target, in_place[kind])
+    for chunk in (LENGTH, 5):
+        assert_same_bits(all_logits(steps, prompt(), chunk), reference(CASE))
+
+
+@kinds
+def test_checked_look_ups_stay_inside_their_buffers(kind: TLName) -> None:
+    steps = stepper(tensors_as(kind), kind, find_target(), in_place[kind], checked=True)
+    logits = all_logits(steps, prompt()[:9], 5)
+    assert_same_bits(logits, reference(CASE)[:9].copy())
+
+
+@kinds
+def test_every_byte_is_known_before(kind: TLName) -> None:
+    steps = stepper(tensors_as(kind), kind, find_target(), in_place[kind])
+    plan = program(kind, find_target(), in_place[kind], checked=False).plan
+    assert model_bytes(plan, N_POSITIONS, MAX_TOKENS) == allocated_bytes(steps)
+
+
+@kinds
+def test_a_token_reads_the_bytes_of_the_tensors(kind: TLName) -> None:
+    plan = program(kind, find_target(), in_place[kind], checked=False).plan
+    unused = 32 + (0 if kind == "TL1" else 10**5)  # the trailer, and zeros
+    sizes = [data.size for data in tensors_as(kind).data.values()]
+    assert sum(sizes) - unused * len(sizes) <= plan.ternary_bytes <= sum(sizes)
+
+
+def test_tensors_of_another_type_are_not_used_in_place() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"'tl1'.*columns are not TL1"):
+        CASE.plan("tl1")
+    cuts = cuts_of(CASE.spec, tensors_as("TL2").ternary)
+    with pytest.raises(InvalidArgumentError, match=r"'tl1'.*columns are not TL1"):
+        replace(CASE.plan("2bit"), layout="tl1", cuts=cuts)
+    with pytest.raises(InvalidArgumentError, match=r"'tl2' needs multiples of 32 outputs"):
+        replace(CASE.plan("2bit"), layout="tl2", cuts=cuts, spec=replace(CASE.spec, ffn_size=400))
+    compiled = Program(replace(CASE.plan("2bit"), layout="tl2", cuts=cuts), find_target())
+    with pytest.raises(InvalidArgumentError, match=r"'tl2'.*blk.0.attn_q.weight is not TL2"):
+        Weights(compiled, CASE.tensors, N_POSITIONS, Workers(1))
 
 
 @kinds
