@@ -193,7 +193,7 @@ def head(kind: Kind) -> Kernel:
 
 def attention() -> Kernel:
     """The four query heads of a kv head over all positions, span by span."""
-    kv = KVLayout(n_kv_heads=1, head_dim=HEAD_DIM, page_size=64, kind="f16")
+    kv = KVLayout(n_kv_heads=1, head_dim=HEAD_DIM, page_size=128, kind="f16")
     heads, n_pages = 4, POSITIONS // kv.page_size
 
     def body(k: Function, pages: Buffer, q: Buffer, out: Buffer) -> None:

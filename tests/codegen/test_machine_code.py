@@ -236,6 +236,7 @@ def test_attention_multiplies_without_spills(target: Target, queries: int) -> No
         assert len(set(sums)) >= 2 * queries
         assert not re.search(r"^\s+v?mov\w+\s.*\)$", loop, flags=re.MULTILINE), "a store"
         assert "(%rsp)" not in loop, "a load of something spilled"
+        assert "prefetcht0" in loop
         assert not {"call", "callq"} & mnemonics(loop).keys()
 
 

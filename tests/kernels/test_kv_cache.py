@@ -78,3 +78,15 @@ def test_indices_are_those_of_the_layout(kv: KVLayout, data: st.DataObject) -> N
     )
     rows = np.concatenate([tile[head, slot] for tile in values_of(kv, page)])
     assert kv.value(head, slot, dim // 16 * 16) + dim % 16 == rows[dim]
+
+
+@given(layouts, st.data())
+def test_what_is_read_in_order_lies_in_order(kv: KVLayout, data: st.DataObject) -> None:
+    """A head's keys block by block, then its values, then the next head."""
+    head = data.draw(st.integers(0, kv.n_kv_heads - 1))
+    slot = data.draw(st.integers(0, kv.page_size // BLOCK - 1)) * BLOCK
+    assert kv.keys_start(head, slot) == kv.key(head, slot)
+    assert kv.values_start(head, 0) == kv.value(head, 0, 0)
+    assert kv.keys_start(head, kv.page_size) == kv.values_start(head, 0)
+    assert kv.values_start(head, kv.page_size) == kv.keys_start(head + 1, 0)
+    assert kv.keys_start(kv.n_kv_heads, 0) == kv.page_elements
