@@ -38,4 +38,4 @@ def convert(
         raise InvalidArgumentError(f"{out} exists; --force replaces it")
     with progress("converting") as show:
         table = None if head == "as-is" else head
-        conversion.convert(source, out, layout, table, overwrite=force, progress=show)
+        conversion.convert(source, out, layout=layout, head=table, overwrite=force, progress=show)

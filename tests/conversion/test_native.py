@@ -79,7 +79,7 @@ def logits(path: Path, **options: Any) -> np.ndarray:
 @pytest.mark.parametrize("layout", STEPS)
 def test_a_native_file_gives_the_bits_of_its_source(source: Path, layout: TiledName) -> None:
     out = source.with_name("native.gguf")
-    convert(source, out, layout)
+    convert(source, out, layout=layout)
     expected = logits(source)
     assert_same_bits(logits(out), expected)
     for other in STEPS:
@@ -89,7 +89,7 @@ def test_a_native_file_gives_the_bits_of_its_source(source: Path, layout: TiledN
 @pytest.mark.parametrize("layout", STEPS)
 def test_every_code_and_scale_comes_back(source: Path, layout: TiledName) -> None:
     out = source.with_name("native.gguf")
-    convert(source, out, layout)
+    convert(source, out, layout=layout)
     with open_checkpoint(source) as before, open_checkpoint(out) as after:
         assert after.spec == before.spec
         assert after.layout == layout
@@ -165,7 +165,7 @@ def test_nothing_is_replaced_unless_told(native: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="exists"):
         convert(source, native)
     assert native.read_bytes() == before
-    convert(source, native, "2bit", overwrite=True)
+    convert(source, native, layout="2bit", overwrite=True)
     assert native.read_bytes() != before
 
 

@@ -1,4 +1,4 @@
-"""Rewriting a model as a native file, which is used where it is mapped: `bitnet convert`.
+"""Rewriting a model as a native file, which is used where it is mapped.
 
 The layout of such a file is in `bitnet.models.native`. The matrices are packed one after the other
 by the program that will run the file, which is thereby compiled.
@@ -61,7 +61,7 @@ _ROWS_AT_ONCE = 256  # of a table that are quantised at a time
 Array = npt.NDArray[Any]
 
 
-def convert(
+def write_native(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     layout: TiledName = "b3",
@@ -86,8 +86,7 @@ def convert(
         raise InvalidArgumentError(f"layout must be b3 or 2bit, not {layout!r}")
     if sniff(source) != "gguf":
         raise UnsupportedOperationError(
-            f"{source} is no GGUF file: writing the tokenizer of a Hugging Face folder into one "
-            "is not there yet"
+            f"{source} is no GGUF file: conversion from a Hugging Face folder is not there yet"
         )
     if out.is_dir() or (out.exists() and not overwrite):
         raise InvalidArgumentError(f"{out} exists")
