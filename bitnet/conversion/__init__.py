@@ -75,7 +75,7 @@ def convert(
     if to == "hf":
         raise UnsupportedOperationError("writing Hugging Face folders is not there yet")
     with Origin(source, source_layout=source_layout, embed=embed, head=head) as origin:
-        output = Output(out, source, overwrite=overwrite, progress=progress)
+        output = Output(out, origin.files, overwrite=overwrite, progress=progress)
         if to == "native":
             write_native(origin, output, layout or "b3")
         else:
