@@ -150,7 +150,7 @@ def _read_pieces(path: Path, metadata: Metadata) -> Pieces:
         kinds = metadata.get_ints("tokenizer.ggml.token_type").tolist()
     if "tokenizer.ggml.scores" in metadata:
         scores = metadata.get_floats("tokenizer.ggml.scores").tolist()
-    return Pieces(path, tokens, kinds, scores)
+    return Pieces(path, tokens, kinds, scores).without_padding()
 
 
 def _pre_tokenizer(path: Path, metadata: Metadata, architecture: str) -> PreTokenizer:

@@ -65,6 +65,12 @@ class Pieces:
         """Token -> id."""
         return {token: id for id, token in enumerate(self.tokens)}
 
+    def without_padding(self) -> Pieces:
+        """The pieces up to the last one in use; converters pad vocabularies with unused ones."""
+        end = max((n for n, kind in enumerate(self.kinds, 1) if kind != UNUSED), default=1)
+        scores = None if self.scores is None else self.scores[:end]
+        return Pieces(self.path, self.tokens[:end], self.kinds[:end], scores)
+
     def of_kind(self, *kinds: int) -> set[int]:
         """The ids of all pieces of these kinds."""
         return {id for id, kind in enumerate(self.kinds) if kind in kinds}
