@@ -52,12 +52,11 @@ def as_in_gguf(model: TinyModel) -> TinyModel:
     """A Llama model as its GGUF file has it: with rows of q and k in another order."""
     if model.spec.architecture != "llama":
         return model
-    codes = dict(model.codes)
-    for name in codes:
-        heads = {"attn_q": model.spec.n_heads, "attn_k": model.spec.n_kv_heads}
-        part = name.split(".")[2]
-        if part in heads:
-            codes[name] = interleave_rows(codes[name], heads[part])
+    heads = {"attn_q": model.spec.n_heads, "attn_k": model.spec.n_kv_heads}
+    codes = {
+        name: interleave_rows(rows, heads[part]) if (part := name.split(".")[2]) in heads else rows
+        for name, rows in model.codes.items()
+    }
     spec = replace(model.spec, rope_pairing="interleaved")
     return TinyModel(spec, codes, model.scales, model.dense)
 
@@ -276,7 +275,7 @@ def test_models_that_folders_cannot_hold_are_refused(tmp_path: Path) -> None:
         convert(tmp_path / "wide.gguf", tmp_path / "hf", "hf")
     odd = make_tiny("llama", ffn_size=130)
     write_tiny_gguf(odd, tmp_path / "odd.gguf", linear_type="F32")
-    with pytest.raises(UnsupportedModelError, match="ffn_gate.*: 130 rows cannot be packed by fo"):
+    with pytest.raises(UnsupportedModelError, match=r"ffn_gate.*: 130 rows cannot be packed by fo"):
         convert(tmp_path / "odd.gguf", tmp_path / "hf", "hf")
     model = make_tiny("llama")
     model.scales["blk.0.attn_v.weight"] = 0.0

@@ -17,6 +17,7 @@ from bitnet.errors import InvalidModelError, UnsupportedModelError
 from bitnet.formats.gguf_writer import TensorData, write_gguf
 from bitnet.models.tokenizer_files import open_tokenizer
 from bitnet.tokenizers import Tokenizer
+from bitnet.tokenizers.huggingface_writer import tokenizer_files
 from bitnet.tokenizers.pieces import Pieces
 from bitnet.tokenizers.pre_tokenizers import PRE_TOKENIZERS
 from tests.models.conftest import make_tiny
@@ -193,6 +194,52 @@ def test_a_vocabulary_is_padded_to_that_of_the_model(spm: Any, byte_level: Any) 
         assert values["tokenizer.ggml.token_type"][-1] == 5
     with pytest.raises(InvalidModelError, match="the tokenizer has 404 tokens, the model only 403"):
         vocabulary(byte_level.folder, 403)
+
+
+def saved(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
+    """The tokenizer by way of the files of a folder."""
+    for name, text in tokenizer_files(tokenizer).items():
+        (folder / name).write_text(text)
+    return open_tokenizer(folder, "llama")
+
+
+def test_byte_level_to_a_folder(byte_level: Any, tmp_path: Path) -> None:
+    tokenizer = saved(byte_level.from_gguf, tmp_path)
+    assert_same(tokenizer, byte_level.from_gguf)
+    library = Encoder.from_file(str(tmp_path / "tokenizer.json"))
+    for text in ALL:
+        assert library.encode(text).ids == byte_level.library.encode(text).ids
+
+
+def test_sentencepiece_to_a_folder(spm: Any, tmp_path: Path) -> None:
+    assert_same(saved(spm.from_gguf, tmp_path), spm.from_gguf)
+    assert_same(rewritten(tmp_path, tmp_path / "m.gguf"), spm.from_gguf)  # and back
+
+
+def test_gemma_to_a_folder(gemma: Any, tmp_path: Path) -> None:
+    for source in (gemma.from_gguf, gemma.from_untyped_gguf):
+        assert_same(saved(source, tmp_path), source)
+
+
+def test_what_is_added_to_texts_is_kept_in_a_folder(
+    llama3_metadata: Any, from_metadata: Any, tmp_path: Path
+) -> None:
+    templates = {
+        "tokenizer.chat_template": "{{ 'a' }}",
+        "tokenizer.chat_templates": ["b"],
+        "tokenizer.chat_template.b": "{{ 'é' }}",
+    }
+    for bos in (False, True):
+        for eos in (False, True):
+            for some in ({}, templates):
+                flags = {"tokenizer.ggml.add_bos_token": bos, "tokenizer.ggml.add_eos_token": eos}
+                source = from_metadata({**llama3_metadata, **flags, **some})
+                tokenizer = saved(source, tmp_path)
+                assert (tokenizer.add_bos, tokenizer.add_eos) == (bos, eos)
+                assert tokenizer.chat_templates == source.chat_templates
+                ids = source.encode("ab", add_bos=bos, add_eos=eos)
+                library = Encoder.from_file(str(tmp_path / "tokenizer.json"))
+                assert library.encode("ab").ids == ids
 
 
 def edit(values: Any, path: str, value: Any) -> None:
