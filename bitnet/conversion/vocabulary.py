@@ -17,7 +17,7 @@ from bitnet.conversion.scores import scores_of_merges
 from bitnet.errors import InvalidModelError, UnsupportedModelError
 from bitnet.formats.gguf_writer import WritableValue
 from bitnet.models.spec import ModelSpec
-from bitnet.tokenizers.gguf_vocabulary import MODEL_KEY
+from bitnet.tokenizers.gguf_vocabulary import METASPACE_KEY, MODEL_KEY
 from bitnet.tokenizers.huggingface_files import find_tokenizer, tokenizer_from_file
 from bitnet.tokenizers.pieces import (
     BYTE,
@@ -40,12 +40,7 @@ _END_OF_TURN = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>")
 # How SentencePiece's handling of spaces is said in a tokenizer.json.
 _PREPENDS = {"type": "Prepend", "prepend": WORD_START}
 _SPELLS = {"type": "Replace", "pattern": {"String": " "}, "content": WORD_START}
-_SPELLS_ONLY = {
-    "type": "Metaspace",
-    "replacement": WORD_START,
-    "prepend_scheme": "never",
-    "split": False,
-}
+_METASPACE = {"type": "Metaspace", "replacement": WORD_START, "split": False}
 # Gemma's; no space is left to split at.
 _IDLE = {
     "type": "Split",
@@ -112,7 +107,7 @@ class _Source:
 
     def sentencepiece(self) -> dict[str, WritableValue]:
         """Model, tokens, types and scores of SentencePiece BPE."""
-        adds_space = self._adds_space()
+        adds_space, metaspace = self._spaces()
         if self._model["ignore_merges"]:
             raise self._unsupported("ignore_merges in a SentencePiece model")
         for token in self._added:
@@ -131,6 +126,8 @@ class _Source:
             f"{_KEY}scores": scores_of_merges(self.path, self._pieces, self._merges()),
             f"{_KEY}add_space_prefix": adds_space,
         }
+        if metaspace is not None:
+            values[METASPACE_KEY] = metaspace
         if unknown is not None:
             values[f"{_KEY}unknown_token_id"] = self._pieces.ids[unknown]
         return values
@@ -177,16 +174,16 @@ class _Source:
         is_byte = self._model["byte_fallback"] and byte_of_token(token) is not None
         return BYTE if is_byte else NORMAL
 
-    def _adds_space(self) -> bool:
-        """Whether a space is put before the text."""
-        cuts = [step for step in self._pre_tokenizer if step != _IDLE]
-        if not cuts and self._normalizer in ([_PREPENDS, _SPELLS], [_SPELLS]):
-            return len(self._normalizer) > 1
-        if not self._normalizer and cuts == [_SPELLS_ONLY]:
-            return False
-        raise self._unsupported(
-            "SentencePiece with spaces other than one before each text, or none"
-        )
+    def _spaces(self) -> tuple[bool, str | None]:
+        """Whether a space is put before the text, and where by a Metaspace step that puts some."""
+        steps = [step for step in self._pre_tokenizer if step != _IDLE]
+        if not steps and self._normalizer in ([_PREPENDS, _SPELLS], [_SPELLS]):
+            return len(self._normalizer) > 1, None
+        if not self._normalizer and len(steps) == 1:
+            scheme = steps[0].get("prepend_scheme")
+            if steps[0] == {**_METASPACE, "prepend_scheme": scheme}:
+                return scheme != "never", None if scheme == "never" else scheme
+        raise self._unsupported("this handling of spaces in a SentencePiece model")
 
     def _check_normalized(self, token: Mapping[str, Any], adds_space: bool) -> None:
         """Refuse a token that is looked for in another spelling of the text than readers do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,9 @@ def test_llama_3_rank_files(llama3_metadata: Any, from_metadata: Any, tmp_path: 
     assert_same(rewritten(tmp_path, tmp_path / "m.gguf"), open_tokenizer(tmp_path))
 
 
-def use_metaspace(encoder: Encoder) -> None:
+def use_metaspace(encoder: Encoder, scheme: str) -> None:
     encoder.normalizer = None
-    encoder.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
+    encoder.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
 
 
 def split_as_gemma(encoder: Encoder) -> None:
@@ -108,11 +109,17 @@ def as_tokenizer_json(spm: Any, folder: Path) -> Path:
 def test_sentencepiece_as_tokenizer_json(spm: Any, tmp_path: Path) -> None:
     folder = as_tokenizer_json(spm, tmp_path)
     assert_same(rewritten(folder, tmp_path / "m.gguf"), open_tokenizer(folder))
-    for change in (use_metaspace, split_as_gemma) if spm.name == "no-space" else ():
+    changes: list[Any] = [partial(use_metaspace, scheme=s) for s in ("first", "always")]
+    if spm.name == "no-space":
+        changes = [partial(use_metaspace, scheme="never"), split_as_gemma]
+    for change in changes:
         encoder = Encoder.from_file(str(folder / "tokenizer.json"))
         change(encoder)
         encoder.save(str(folder / "tokenizer.json"))
-        assert_same(rewritten(folder, tmp_path / "m.gguf"), open_tokenizer(folder))
+        written = rewritten(folder, tmp_path / "m.gguf")
+        assert_same(written, open_tokenizer(folder))
+        (tmp_path / "again").mkdir(exist_ok=True)
+        assert_same(saved(written, tmp_path / "again"), written)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -280,10 +287,14 @@ def test_what_gguf_cannot_say_of_byte_level_is_refused(
         vocabulary(tmp_path)
 
 
+SPLITTING = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "rule"),
     [
-        ("normalizer", {"type": "NFKC"}, "with spaces other than one before each text"),
+        ("normalizer", {"type": "NFKC"}, "this handling of spaces"),
+        ("pre_tokenizer", SPLITTING, "this handling of sp"),
         ("model.ignore_merges", True, "ignore_merges in a SentencePiece model"),
         ("model.fuse_unk", False, "unknown letters that are tokens one by one"),
         ("added_tokens.1.normalized", True, "normalized as token '<s>' has it"),
@@ -301,6 +312,11 @@ def test_what_gguf_cannot_say_of_sentencepiece_is_refused(
         return  # it changes nothing there
     with pytest.raises(UnsupportedModelError, match=rule):
         vocabulary(folder)
+
+
+def test_a_space_in_unknown_places_is_refused(spm: Any, from_metadata: Any) -> None:
+    with pytest.raises(InvalidModelError, match="metaspace' is 'last', not first or always"):
+        from_metadata({**spm.metadata, "bitnet.tokenizer.metaspace": "last"})
 
 
 def test_merges_that_make_the_same_token_may_be_in_another_order(tmp_path: Path) -> None:
