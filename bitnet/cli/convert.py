@@ -65,11 +65,13 @@ def convert(
     ] = None,
     force: _Force = False,
 ) -> None:
-    """Write a model in another format. For example:
+    """Write a model in another format.
 
-    bitnet convert model.gguf model-b3.gguf
+    OUT appears when all of it is written and was read again. For example:
 
-    bitnet convert model.gguf model-tq2.gguf --to tq2_0 --embed q6_k
+        bitnet convert model.gguf model-b3.gguf
+
+        bitnet convert model.gguf model-tq2.gguf --to tq2_0 --embed q6_k
     """
     _check(out, force)
     with progress("converting") as show:
@@ -99,7 +101,7 @@ def quantize_embeddings(
 
     All else is copied as it is. For example:
 
-    bitnet quantize-embeddings model.gguf smaller.gguf --type q6_k
+        bitnet quantize-embeddings model.gguf smaller.gguf --type q6_k
     """
     _check(out, force)
     with progress("quantizing") as show:

@@ -63,6 +63,7 @@ class _Exchange:
         self._blocks: dict[str, Blocks] = {}
         for name, shape in origin.spec.ternary_shapes().items():
             self._check(name, shape)
+            origin.release()
 
     def metadata(self) -> dict[str, WritableValue]:
         """What tells the types of the tensors, and how they are cut."""

@@ -18,7 +18,7 @@ from bitnet.quant import q6_k, q8_0
 TableType = Literal["f16", "q8_0", "q6_k"]
 """What a table can be converted to."""
 
-_ROWS_AT_ONCE = 256  # that a thread quantises
+_ROWS_AT_ONCE = 64  # that a thread quantises
 _ROWS_OF_A_PIECE = 4096
 
 Array = npt.NDArray[Any]

@@ -16,7 +16,6 @@ from bitnet.errors import (
     InvalidArgumentError,
     InvalidModelError,
     UnsupportedModelError,
-    UnsupportedOperationError,
 )
 from bitnet.formats.gguf import GGUFFile
 from bitnet.formats.gguf_writer import TensorData, write_gguf
@@ -183,13 +182,6 @@ def spoil_one_weight(name: str, data: np.ndarray) -> np.ndarray:
         data = data.copy()
         data.reshape(-1).view(np.float32)[7] = 0.123
     return data
-
-
-def test_a_folder_is_refused_with_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(b"\0" * 16)
-    with pytest.raises(UnsupportedOperationError, match="Hugging Face folder"):
-        convert(tmp_path, tmp_path / "out.gguf")
 
 
 # -- broken native files -------------------------------------------------------------------------
