@@ -16,11 +16,12 @@ from typing import Literal, get_args
 
 from bitnet.conversion.embeddings import quantize_embeddings
 from bitnet.conversion.exchange import ExchangeType, write_exchange
+from bitnet.conversion.huggingface import write_huggingface
 from bitnet.conversion.native import write_native
 from bitnet.conversion.origin import Origin
 from bitnet.conversion.output import Output
 from bitnet.conversion.tables import TableType, check_table_type
-from bitnet.errors import InvalidArgumentError, UnsupportedOperationError
+from bitnet.errors import InvalidArgumentError
 from bitnet.quant.i2s import SourceLayout
 from bitnet.quant.tiled import TiledName
 
@@ -54,12 +55,12 @@ def convert(
         no file says so itself.
     tl_config: a ``kernel_config.ini`` with the block sizes for tl1 and tl2. Without it, or for
         shapes that it lacks, a tensor keeps its own, or gets those that bitnet.cpp comes with.
-    overwrite: whether `out` may exist.
+    overwrite: whether `out` may exist; a folder only if all in it is from such a conversion.
     progress: called with the share that is written, 0 to 1.
 
     `out` appears when all of it is written and was read again. Raises what `bitnet.load` does for
     the source, UnsupportedModelError for weights that have no form in the new format,
-    InvalidArgumentError for the rest, UnsupportedOperationError for what is not there yet.
+    InvalidArgumentError for the rest.
     """
     source, out = Path(source), Path(out)
     _check("to", to, get_args(Target))
@@ -73,7 +74,11 @@ def convert(
     if tl_config is not None and to not in ("tl1", "tl2"):
         raise InvalidArgumentError(f"tl_config is for tl1 and tl2, not for {to}")
     if to == "hf":
-        raise UnsupportedOperationError("writing Hugging Face folders is not there yet")
+        if embed is not None or head is not None:
+            raise InvalidArgumentError("embed and head are for GGUF files; folders hold floats")
+        with Origin(source, source_layout=source_layout, llama_pairing="halves") as origin:
+            write_huggingface(origin, out, overwrite=overwrite, progress=progress)
+        return
     with Origin(source, source_layout=source_layout, embed=embed, head=head) as origin:
         output = Output(out, origin.files, overwrite=overwrite, progress=progress)
         if to == "native":

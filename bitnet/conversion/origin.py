@@ -22,6 +22,7 @@ from bitnet.formats.gguf import GGUFFile
 from bitnet.formats.gguf_types import tensor_bytes
 from bitnet.formats.gguf_writer import TensorData, WritableValue
 from bitnet.models import open_checkpoint
+from bitnet.models.spec import RopePairing
 from bitnet.models.tensors import DenseTensor, TableKind, TernaryTensor
 from bitnet.models.ternary_tensors import FloatTensor, I2STensor
 from bitnet.program.workers import Workers, team_size
@@ -40,6 +41,7 @@ class Origin:
     source_layout: "arm64" for I2_S tensors that an ARM build of bitnet.cpp has written.
     embed, head: how to store the tables of the embedding and of the output head; None as they are.
         An embedding that is the head too stays that, unless they shall differ.
+    llama_pairing: which pairs Llama models of the new format rotate.
 
     Use as a context manager. Raises as `open_checkpoint`, and InvalidArgumentError.
     """
@@ -51,6 +53,7 @@ class Origin:
         source_layout: SourceLayout = "x86",
         embed: TableType | None = None,
         head: TableType | None = None,
+        llama_pairing: RopePairing = "interleaved",
     ) -> None:
         self.path = path
         self.checkpoint = open_checkpoint(path)
@@ -58,13 +61,13 @@ class Origin:
         """The source, where it is a GGUF file."""
         self._source_layout = source_layout
         own = self.checkpoint.spec
-        # Converters have always turned q and k of Llama models for the other pairing.
-        self._turned = own.architecture == "llama" and own.rope_pairing == "halves"
+        pairing = llama_pairing if own.architecture == "llama" else own.rope_pairing
+        self._turned = own.rope_pairing != pairing
         self._tables = self._find_tables(embed, head)
         self.spec = replace(
             own,
             tied_head=HEAD not in self._tables,
-            rope_pairing="interleaved" if self._turned else own.rope_pairing,
+            rope_pairing=pairing,
         )
         """Of the new file."""
         self.workers = Workers(team_size(None, self.checkpoint.size_bytes))
@@ -105,7 +108,7 @@ class Origin:
             tensor = replace(tensor, source=cache(partial(_from_arm64, tensor)))
         for part, n_heads in (("attn_q", self.spec.n_heads), ("attn_k", self.spec.n_kv_heads)):
             if self._turned and name.endswith(f".{part}.weight"):
-                return TurnedTensor(tensor, n_heads)
+                return TurnedTensor(tensor, n_heads, self.spec.rope_pairing)
         return tensor
 
     def table(self, name: str) -> DenseTensor:
@@ -176,10 +179,12 @@ class Origin:
 
 @dataclass(frozen=True)
 class TurnedTensor:
-    """q or k of a Llama model that rotates (i, i + d/2), for one that rotates (2i, 2i + 1)."""
+    """q or k of a Llama model that rotates the other pairs: (i, i + d/2) or (2i, 2i + 1)."""
 
     tensor: TernaryTensor
     n_heads: int
+    pairing: RopePairing
+    """That it is turned for."""
 
     @property
     def name(self) -> str:
@@ -210,7 +215,8 @@ class TurnedTensor:
         """Where the rows are in the source."""
         size = self.shape[0] // self.n_heads
         head, row = np.divmod(np.arange(start, stop), size)
-        return np.asarray(head * size + row % 2 * (size // 2) + row // 2)
+        step = 2 if self.pairing == "interleaved" else size // 2
+        return np.asarray(head * size + row % step * (size // step) + row // step)
 
 
 def has_row_scales(tensor: TernaryTensor) -> bool:

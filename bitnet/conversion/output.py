@@ -23,6 +23,47 @@ _PIECE = 16 << 20  # bytes of a tensor that are written, or read again, at a tim
 Array = npt.NDArray[Any]
 
 
+class Written:
+    """The hashes of the tensors that are written, and the share of them that is.
+
+    progress: called with that share, 0 to 1. Set `total`, in bytes, before writing.
+    """
+
+    def __init__(self, progress: Callable[[float], None]) -> None:
+        self.total = 1
+        self._progress = progress
+        self._bytes = 0
+        self._digests: dict[str, bytes] = {}
+
+    @property
+    def names(self) -> Iterable[str]:
+        """Of the tensors."""
+        return self._digests.keys()
+
+    def stream(
+        self, name: str, make: Callable[[], Iterable[Array]], release: Callable[[], None]
+    ) -> Iterator[Array]:
+        """The bytes that `make` gives, in pieces; what was mapped for them is given back."""
+        digest = hashlib.sha256()
+        for part in make():
+            for piece in _pieces(part.reshape(-1).view(np.uint8)):
+                digest.update(piece.data)
+                yield piece
+                self._bytes += piece.size
+                self._progress(self._bytes / self.total)
+                release()
+        self._digests[name] = digest.digest()
+
+    def compare(self, path: Path, name: str, data: Array, release: Callable[[], None]) -> None:
+        """Raise InvalidModelError if `data`, flat bytes in the file at `path`, are not those."""
+        digest = hashlib.sha256()
+        for piece in _pieces(data):
+            digest.update(piece.data)
+            release()
+        if digest.digest() != self._digests[name]:
+            raise InvalidModelError(path, "is not what was written", tensor=name)
+
+
 class Output:
     """A file to be written at `path`, and the hashes of what is written.
 
@@ -46,10 +87,7 @@ class Output:
         if path.exists() and any(os.path.samefile(path, source) for source in sources):
             raise InvalidArgumentError(f"{path} is a file of the model to convert")
         self.path = path
-        self._progress = progress
-        self._digests: dict[str, bytes] = {}
-        self._written = 0
-        self._total = 1
+        self._written = Written(progress)
 
     def tensor(
         self,
@@ -63,7 +101,7 @@ class Output:
 
         make: gives its bytes, as arrays in order. release: gives back what was mapped to make them.
         """
-        return TensorData(name, shape, kind, self._stream(name, make, release))
+        return TensorData(name, shape, kind, self._written.stream(name, make, release))
 
     def write(
         self,
@@ -77,12 +115,12 @@ class Output:
         tensors: those that `tensor` gave. check: raises if the file at a path is not what was
         meant. Raises InvalidArgumentError where nothing can be written.
         """
-        self._total = sum(tensor_bytes(tensor.type, tensor.shape) for tensor in tensors)
+        self._written.total = sum(tensor_bytes(tensor.type, tensor.shape) for tensor in tensors)
 
         def verify(path: Path) -> None:
             check(path)
             with GGUFFile(path) as file:
-                workers.run_all(partial(self._compare, file, name) for name in self._digests)
+                workers.run_all(partial(self._compare, file, name) for name in self._written.names)
 
         try:
             write_gguf(self.path, metadata, tensors, verify)
@@ -91,26 +129,8 @@ class Output:
         except OSError as error:
             raise InvalidArgumentError(f"cannot write {self.path}: {error.strerror}") from error
 
-    def _stream(
-        self, name: str, make: Callable[[], Iterable[Array]], release: Callable[[], None]
-    ) -> Iterator[Array]:
-        digest = hashlib.sha256()
-        for part in make():
-            for piece in _pieces(part.reshape(-1).view(np.uint8)):
-                digest.update(piece.data)
-                yield piece
-                self._written += piece.size
-                self._progress(self._written / self._total)
-                release()
-        self._digests[name] = digest.digest()
-
     def _compare(self, file: GGUFFile, name: str) -> None:
-        digest = hashlib.sha256()
-        for piece in _pieces(file.data(name)):
-            digest.update(piece.data)
-            file.release()
-        if digest.digest() != self._digests[name]:
-            raise InvalidModelError(file.path, "is not what was written", tensor=name)
+        self._written.compare(file.path, name, file.data(name), file.release)
 
 
 def _pieces(data: Array) -> Iterator[Array]:

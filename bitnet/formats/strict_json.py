@@ -11,10 +11,13 @@ from bitnet.errors import InvalidModelError
 JSONValue: TypeAlias = Union[bool, int, float, str, "list[JSONValue]", "dict[str, JSONValue]", None]
 
 
-def parse_object(path: Path, raw: bytes, what: str) -> dict[str, JSONValue]:
-    """A JSON object whose keys are unique at every level, or InvalidModelError."""
+def parse_object(path: Path, raw: bytes, what: str, *, unique: bool = True) -> dict[str, JSONValue]:
+    """A JSON object whose keys are unique at every level, or InvalidModelError.
+
+    Not `unique`: the last of several values of a key counts, as it does for Python's readers.
+    """
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique if unique else dict)
     except (ValueError, RecursionError) as error:  # ValueError: syntax, UTF-8, our own, digits
         raise InvalidModelError(path, f"{what} is not valid JSON: {error}") from error
     if not isinstance(value, dict):

@@ -42,6 +42,15 @@ _LAYER_NAMES = {
 }
 
 
+def module_names(name: str) -> list[str]:
+    """The modules whose weight the canonical tensor `name` can be, that of transformers first."""
+    stem = name.removesuffix(".weight")
+    if stem in _TOP_NAMES:
+        return list(_TOP_NAMES[stem])
+    _, layer, part = stem.split(".")
+    return [f"model.layers.{layer}.{module}" for module in _LAYER_NAMES[part]]
+
+
 class HuggingFaceSource:
     """An open folder; see `bitnet.models.checkpoint.Source`."""
 
@@ -108,12 +117,7 @@ class HuggingFaceSource:
 
     def _find_module(self, name: str) -> str:
         """The module whose weight is the canonical tensor `name`."""
-        stem = name.removesuffix(".weight")
-        if stem in _TOP_NAMES:
-            choices = list(_TOP_NAMES[stem])
-        else:
-            _, layer, part = stem.split(".")
-            choices = [f"model.layers.{layer}.{module}" for module in _LAYER_NAMES[part]]
+        choices = module_names(name)
         for module in choices:
             if f"{module}.weight" in self._files.tensors:
                 return module
