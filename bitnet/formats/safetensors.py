@@ -23,7 +23,7 @@ from bitnet.errors import (
     UnsupportedModelError,
 )
 from bitnet.formats.mapped import MappedFile
-from bitnet.formats.strict_json import JSONValue, parse_object
+from bitnet.strict_json import JSONValue, parse_object
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

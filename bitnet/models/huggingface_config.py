@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
-from bitnet.formats.strict_json import JSONValue, parse_object
+from bitnet.strict_json import JSONValue, parse_object
 from bitnet.models.spec import Activation, ModelSpec
 
 MAX_CONFIG_BYTES = 2**24

@@ -24,7 +24,7 @@ TLName = Literal["TL1", "TL2"]
 Shape = tuple[int, int]
 
 CONFIG_NAME = "kernel_config.ini"
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 1 << 16
 MAX_SIZE = 1 << 31
 _SHAPE_KEYS, _BLOCK_KEYS = ("m", "k"), ("bm", "bk", "bmm")
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
+from bitnet.strict_json import parse_object
 from bitnet.tokenizers.pieces import (
     CONTROL,
     MAX_PIECES,
@@ -229,15 +230,8 @@ class _Settings:
         return {**written, **templates}
 
     def _read_object(self, name: str) -> dict[str, Any]:
-        if not (self.folder / name).is_file():
-            return {}
-        try:
-            value = json.loads(self._read_text(name))
-        except (ValueError, RecursionError) as error:
-            raise self._error(name, f"is not JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise self._error(name, "is not a JSON object")
-        return value
+        path = self.folder / name
+        return parse_object(path, _read(path, MAX_CONFIG_BYTES), "this") if path.is_file() else {}
 
     def _read_text(self, name: str) -> str:
         try:
