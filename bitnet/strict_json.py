@@ -60,7 +60,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _check(value: JSONValue) -> None:
-    """Raise ValueError for deep nesting and for halves of surrogate pairs, which \\u can spell."""
+    """Raise ValueError for deep nesting and for halves of surrogate pairs, spelled as escapes."""
     level = [value]
     for _ in range(MAX_DEPTH):
         inner: list[JSONValue] = []

@@ -252,17 +252,22 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
 def _from_file(path: Path) -> dict[str, Any]:
     """Dotted names -> values of a TOML or JSON file."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise ValueError(f"it has more than {MAX_FILE_BYTES} bytes")
-        tree = parse(data) if path.suffix == ".json" else _parse_toml(data.decode())
+        data = _read(path)
+        tree: Any = parse(data) if path.suffix == ".json" else _parse_toml(data.decode())
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"{path}: cannot be read: {error}") from error
     if not isinstance(tree, dict) or not all(isinstance(part, dict) for part in tree.values()):
         raise InvalidArgumentError(f"{path}: all settings are in sections, such as [inference]")
     names = {f"{section}.{key}": value for section in tree for key, value in tree[section].items()}
     return {ALIASES.get(name, name): value for name, value in names.items()}
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"it has more than {MAX_FILE_BYTES} bytes")
+    return data
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
-from bitnet.strict_json import JSONValue, parse_object
 from bitnet.models.spec import Activation, ModelSpec
+from bitnet.strict_json import JSONValue, parse_object
 
 MAX_CONFIG_BYTES = 2**24
 

@@ -155,9 +155,7 @@ def test_a_file_that_is_none_is_refused_by_name(file: Path, text: str) -> None:
         ("a.json", '{"model": {"\\u001b[2J": 1}}', r"model\.\\x1b\[2J: Extra inputs"),
     ],
 )
-def test_a_hostile_file_is_refused_at_once(
-    tmp_path: Path, name: str, text: str, rule: str
-) -> None:
+def test_a_hostile_file_is_refused_at_once(tmp_path: Path, name: str, text: str, rule: str) -> None:
     (tmp_path / name).write_text(text)
     start = time.thread_time()
     with pytest.raises(InvalidArgumentError, match=rule) as caught:

@@ -172,7 +172,8 @@ WIDTHS = {"16": 2, "32": 4, "64": 8}
 
 
 def packed_safetensors(
-    tensors: Mapping[str, tuple[str, list[int], int]], extra: Mapping[str, Any] = {}  # noqa: B006
+    tensors: Mapping[str, tuple[str, list[int], int]],
+    extra: Mapping[str, Any] = {},
 ) -> bytes:
     header, end = dict(extra), 0
     for name, (dtype, shape, count) in tensors.items():
@@ -220,9 +221,7 @@ def tokenizer_json() -> Iterator[tuple[str, bytes]]:
     )
     encoder.add_special_tokens([AddedToken(t, normalized=False) for t in ("<s>", "</s>")])
     yield "sentencepiece", SEPARATOR.join([encoder.to_str().encode(), *texts])
-    encoder = Encoder(
-        models.BPE(vocab={t: i for i, t in enumerate(LETTERS)}, merges=[("a", "b")])
-    )
+    encoder = Encoder(models.BPE(vocab={t: i for i, t in enumerate(LETTERS)}, merges=[("a", "b")]))
     encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     encoder.decoder = decoders.ByteLevel()
     encoder.add_special_tokens([AddedToken(LETTERS[-1], normalized=False)])
@@ -263,7 +262,8 @@ def chat_template() -> Iterator[tuple[str, bytes]]:
     yield "everything", EVERYTHING.encode()
 
 
-EVERYTHING = """{%- macro say(who, text='') -%}{{ who | title ~ ': ' ~ text | trim }}{%- endmacro -%}
+EVERYTHING = """
+{%- macro say(who, text='') -%}{{ who | title ~ ': ' ~ text | trim }}{%- endmacro -%}
 {%- set ns = namespace(n=0, seen=[]) -%}
 {%- for message in messages[1:] | reverse if message.role in ['user', 'assistant'] -%}
 {%- set ns.n = ns.n + 1 -%}{%- set ns.seen = ns.seen + [message.role] -%}

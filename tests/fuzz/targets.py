@@ -21,7 +21,7 @@ from bitnet.models import Checkpoint, open_checkpoint
 from bitnet.models.tl_blocks import BlockSizes
 from bitnet.models.tokenizer_files import open_tokenizer
 from bitnet.quant.tl_config import CONFIG_NAME
-from bitnet.tokenizers import Tokenizer, chat_template
+from bitnet.tokenizers import Tokenizer
 from bitnet.tokenizers.chat_template import ChatTemplate
 
 # Between the files of a folder in one piece of bytes.
@@ -113,8 +113,8 @@ def refusals() -> Iterator[None]:
         yield
     except BitNetError as error:
         text = str(error)
-        assert text.isprintable(), f"not to be shown: {text!r}"  # noqa: PT017
-        assert len(text) <= MAX_ERROR_CHARS, f"{len(text)} characters: {text[:200]!r}"  # noqa: PT017
+        assert text.isprintable(), f"not to be shown: {text!r}"
+        assert len(text) <= MAX_ERROR_CHARS, f"{len(text)} characters: {text[:200]!r}"
 
 
 @contextmanager

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from bitnet.errors import BitNetError
-from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import struct
+import time
 from types import ModuleType
 
 import numpy as np
@@ -256,7 +256,7 @@ SECTION = "[Kernels_{}]\nm = 64\nk = 64\nbm = {}\nbk = 64\nbmm = 32\n"
         ("[Kernels_0]\nm = 64\n", r"\[Kernels_0\] k is None"),
         (SECTION.format(0, "-1"), r"\[Kernels_0\] bm is '-1', not a positive number"),
         (SECTION.format(0, "0"), "bm is 0"),
-        (SECTION.format(0, "1" * 5000), "not a positive number"),
+        (SECTION.format(0, "1" * 1000), "not a positive number"),
         (SECTION.format(0, "%(k)s"), "not a positive number"),
         (SECTION.format(0, "²"), "not a positive number"),
         (SECTION.format(0, 64) + SECTION.format(1, 32), r"\[Kernels_1\] gives other sizes"),
