@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
 from bitnet.strict_json import parse_object
+from bitnet.tokenizers.normalisers import check_normaliser
 from bitnet.tokenizers.pieces import (
     CONTROL,
     MAX_PIECES,
@@ -26,8 +27,8 @@ from bitnet.tokenizers.spelling import WORD_START, Spelling
 from bitnet.tokenizers.tiktoken_ranks import is_rank_file, llama3_encoder
 from bitnet.tokenizers.tokenizer import FAILS, Tokenizer, Vocabulary, guarded
 
-MAX_TOKENIZER_BYTES = 2**28
-MAX_CONFIG_BYTES = 2**24
+MAX_TOKENIZER_BYTES = 2**26
+MAX_CONFIG_BYTES = 2**22
 MAX_TEMPLATES = 64
 MAX_BLANK = 64
 
@@ -112,11 +113,13 @@ def _read_sentencepiece(path: Path, data: bytes) -> _Encoding:
 
 
 def _read_json(path: Path, data: bytes) -> _Encoding:
+    check_normaliser(path, data)
     encoder = guarded(path, "is not a tokenizer", lambda: Encoder.from_buffer(data))
     encoder.no_truncation()
     encoder.no_padding()
     spelling, adds_space = _spelling(path, encoder)
     bos_id, eos_id = guarded(path, FAILS, lambda: _ends_of_texts(encoder))
+    encoder.post_processor = None  # it could repeat any text, even where it is to add no tokens
     return _Encoding(
         encoder,
         spelling,

@@ -29,7 +29,11 @@ G = "tokenizer.ggml."
         ({f"{G}pre": "tekken"}, UnsupportedModelError, "pre-tokenizer 'tekken' is not supported"),
         ({f"{G}pre": None}, UnsupportedModelError, "holds no 'tokenizer.ggml.pre'"),
         ({f"{G}tokens": None}, InvalidModelError, "'tokenizer.ggml.tokens' is missing"),
-        ({f"{G}tokens": []}, InvalidModelError, "vocabulary of 0 tokens"),
+        (
+            {f"{G}tokens": [], f"{G}token_type": None},
+            InvalidModelError,
+            "vocabulary of 0 tokens",
+        ),
         ({f"{G}tokens": ["a", "b", "a"]}, InvalidModelError, "token types for 3 tokens"),
         (
             {f"{G}tokens": ["a", "b", "a"], f"{G}token_type": None},
