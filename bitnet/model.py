@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from bitnet.closing import Closing
 from bitnet.codegen import find_target
 from bitnet.engine import Engine, SamplingParams
 from bitnet.errors import BitNetError, InvalidArgumentError
@@ -173,7 +173,7 @@ def compile_model(
     return program, Weights(program, checkpoint, context, workers, progress)
 
 
-class Model:
+class Model(Closing):
     """A compiled model, ready to generate; made by `bitnet.load`. Usable from any thread."""
 
     def __init__(
@@ -359,17 +359,6 @@ class Model:
         self._engine.close()
         self._checkpoint.close()
         self._memory.close()
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _try_start(
         self, prompt: str | Sequence[int], params: SamplingParams

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bitnet"
-BASE = {"errors", "config", "log", "strict_json"}
+BASE = {"closing", "errors", "config", "log", "strict_json"}
 MAY_IMPORT = {
+    "closing": set(),
     "errors": set(),
     "config": {"errors"},
     "log": {"errors", "config"},

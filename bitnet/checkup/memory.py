@@ -14,7 +14,7 @@ from bitnet.models import Checkpoint
 from bitnet.models.native import INT8_HEAD
 from bitnet.models.tensors import FLOAT_DTYPES, StoredBlock, StoredRows, is_float
 from bitnet.program import Plan
-from bitnet.program.head import head_bytes
+from bitnet.program.footprint import packed_head_bytes, table_bytes
 from bitnet.program.plan import choose_head
 from bitnet.program.ternary_weights import cuts_of
 
@@ -82,9 +82,10 @@ def _needs(checkpoint: Checkpoint, layout: LayoutName) -> Memory:
         layout=layout,
         ternary=plan.ternary_bytes,
         ternary_mapped=layout in (*_IN_PLACE, checkpoint.layout),
-        tables=embedding.data.nbytes + (0 if spec.tied_head else table.data.nbytes),
+        tables=table_bytes(embedding.kind, spec)
+        + (0 if spec.tied_head else table_bytes(table.kind, spec)),
         head_kind=head,
-        head=0 if head == "stored" else head_bytes(plan),
+        head=packed_head_bytes(plan),
         head_mapped=checkpoint.packed(INT8_HEAD["packed"]) is not None,
         kv_per_position=spec.n_layers * page_bytes // pages.page_size,
         token=round(total_cost(phase_costs(plan, step)).bytes) + row,

@@ -100,10 +100,11 @@ class _Exchange:
                 tensor=name,
             )
         try:
-            if self.type == "TL1" or self.type == "TL2":  # noqa: PLR1714  # mypy narrows this
-                self._blocks[name] = self._find_blocks(self.type, tensor, shape)
-            elif self.type == "I2_S":
-                i2s.check_columns(shape[1])
+            match self.type:
+                case "TL1" | "TL2":
+                    self._blocks[name] = self._find_blocks(self.type, tensor, shape)
+                case "I2_S":
+                    i2s.check_columns(shape[1])
             tensor_bytes(self.type, shape)
         except InvalidArgumentError as error:
             raise UnsupportedModelError(self._origin.path, str(error), tensor=name) from error

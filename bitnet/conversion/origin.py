@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bitnet.closing import Closing
 from bitnet.conversion.metadata import folder_metadata, kept_metadata
 from bitnet.conversion.output import Output
 from bitnet.conversion.tables import TableType, table_pieces
@@ -35,7 +35,7 @@ EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 Array = npt.NDArray[Any]
 
 
-class Origin:
+class Origin(Closing):
     """An open model, a GGUF file or a Hugging Face folder, and threads to convert it with.
 
     source_layout: "arm64" for I2_S tensors that an ARM build of bitnet.cpp has written.
@@ -72,15 +72,7 @@ class Origin:
         """Of the new file."""
         self.workers = Workers(team_size(None, self.checkpoint.size_bytes))
 
-    def __enter__(self) -> Origin:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self.workers.close()
         self.checkpoint.close()
         if self.file is not None:

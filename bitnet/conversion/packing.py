@@ -71,13 +71,14 @@ def _encode(
     kind: TernaryType, codes: npt.NDArray[np.uint8], scales: Scales, blocks: Blocks | None
 ) -> tuple[Array, ...]:
     """What each section of a tensor has of some rows, flat."""
-    if kind == "I2_S":
-        return (i2s.pack_codes(codes),)
-    if kind == "TQ1_0" or kind == "TQ2_0":  # noqa: PLR1714  # mypy narrows this
-        d = np.repeat(scales[:, None].astype(np.float16), codes.shape[1] // tq.BLOCK, axis=1)
-        return (tq.pack(kind, codes, d).reshape(-1),)
-    if kind == "IQ1_BN" or kind == "IQ2_BN":  # noqa: PLR1714
-        return (iq_bn.pack(kind, codes, scales).reshape(-1),)
+    match kind:
+        case "I2_S":
+            return (i2s.pack_codes(codes),)
+        case "TQ1_0" | "TQ2_0":
+            d = np.repeat(scales[:, None].astype(np.float16), codes.shape[1] // tq.BLOCK, axis=1)
+            return (tq.pack(kind, codes, d).reshape(-1),)
+        case "IQ1_BN" | "IQ2_BN":
+            return (iq_bn.pack(kind, codes, scales).reshape(-1),)
     if blocks is None:
         raise TypeError(f"{kind} needs block sizes")
     return (tl1.pack_codes(codes, blocks),) if kind == "TL1" else tl2.pack_sections(codes, blocks)

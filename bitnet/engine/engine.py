@@ -197,6 +197,7 @@ class Engine:
                 self._owner, self._alone_last = me, True
             yield
         finally:
+            # The loop of `next_token`, for the same reason.
             while self._owner is me or me in self._waiting:
                 try:
                     self._leave(me)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitnet.closing import Closing
 from bitnet.errors import (
     InvalidArgumentError,
     InvalidModelError,
@@ -29,7 +30,7 @@ from bitnet.formats.gguf_values import ByteOrder
 __all__ = ["GGUFFile", "Metadata", "MetadataValue", "TensorInfo"]
 
 
-class GGUFFile:
+class GGUFFile(Closing):
     """A GGUF file, open for reading; with any part of a split model, all of its parts.
 
     Raises ModelNotFoundError when there is no file, InvalidModelError when it breaks a rule of the
@@ -99,14 +100,3 @@ class GGUFFile:
         """End the use of this object; may be called twice."""
         self._parts = None
         self._places = {}
-
-    def __enter__(self) -> GGUFFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

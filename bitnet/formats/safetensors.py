@@ -11,11 +11,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitnet.closing import Closing
 from bitnet.errors import (
     InvalidModelError,
     ModelClosedError,
@@ -64,7 +65,7 @@ class TensorInfo:
     nbytes: int
 
 
-class SafetensorsFolder:
+class SafetensorsFolder(Closing):
     """The tensors of a folder that holds model.safetensors or a sharded checkpoint.
 
     `path` is the folder, or any safetensors file in it. Raises ModelNotFoundError when there is
@@ -121,17 +122,6 @@ class SafetensorsFolder:
     def close(self) -> None:
         """End the use of this object; may be called twice."""
         self._files = None
-
-    def __enter__(self) -> SafetensorsFolder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _shards(folder: Path) -> Mapping[Path, set[str] | None]:

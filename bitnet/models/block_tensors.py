@@ -59,11 +59,12 @@ class BlockTensor(StoredTensor):
     def _unpack(self, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         scales: npt.NDArray[Any]
         with self._named():
-            if self.kind == "TQ1_0" or self.kind == "TQ2_0":  # noqa: PLR1714  # mypy narrows this
-                codes, scales = tq.unpack(self.kind, data)
-            else:
-                codes, row_scales = iq_bn.unpack(self.kind, data)
-                scales = row_scales[:, None]
+            match self.kind:
+                case "TQ1_0" | "TQ2_0":
+                    codes, scales = tq.unpack(self.kind, data)
+                case "IQ1_BN" | "IQ2_BN":
+                    codes, row_scales = iq_bn.unpack(self.kind, data)
+                    scales = row_scales[:, None]
         zero = np.repeat(scales == 0, codes.shape[1] // scales.shape[1], axis=1)
         codes[zero] = 1
         return codes
@@ -72,9 +73,11 @@ class BlockTensor(StoredTensor):
     def _scales(self) -> npt.NDArray[np.float32]:
         """One for each row (outputs,), as stored."""
         data = self._rows()
-        if self.kind == "IQ1_BN" or self.kind == "IQ2_BN":  # noqa: PLR1714  # mypy narrows this
-            return iq_bn.scales(self.kind, data)
-        blocks = tq.scales(self.kind, data).astype(np.float32)
+        match self.kind:
+            case "IQ1_BN" | "IQ2_BN":
+                return iq_bn.scales(self.kind, data)
+            case "TQ1_0" | "TQ2_0":
+                blocks = tq.scales(self.kind, data).astype(np.float32)
         rows: npt.NDArray[np.float32] = blocks.max(axis=1)
         different = (blocks != rows[:, None]) & (blocks != 0) & ~np.isnan(rows)[:, None]
         mixed = np.flatnonzero(different.any(axis=1))  # NaN is refused with other wrong scales

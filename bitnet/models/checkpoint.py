@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from bitnet.closing import Closing
 from bitnet.errors import (
     InvalidArgumentError,
     InvalidModelError,
@@ -49,7 +49,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-class Checkpoint:
+class Checkpoint(Closing):
     """An open model. Use as a context manager or call `close`; arrays handed out stay valid."""
 
     def __init__(
@@ -167,17 +167,6 @@ class Checkpoint:
         """End the use of this object; may be called twice."""
         self._closed = True
         self._source.close()
-
-    def __enter__(self) -> Checkpoint:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check(self, name: str, names: Collection[str]) -> None:
         self._check_open()

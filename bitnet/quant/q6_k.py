@@ -64,8 +64,9 @@ def pack(
 def dequantize(data: NDArray[np.uint8]) -> Float:
     """The weights (rows, n) as float32."""
     codes, scales, d = unpack(data)
-    step = np.repeat(d.astype(np.float32), SUB, axis=1) * scales.astype(np.float32)
-    return (codes.astype(np.float32) - np.float32(ZERO)) * np.repeat(step, SUB, axis=1)
+    with np.errstate(invalid="ignore"):  # a scale that is not finite makes weights that are not
+        step = np.repeat(d.astype(np.float32), SUB, axis=1) * scales.astype(np.float32)
+        return (codes.astype(np.float32) - np.float32(ZERO)) * np.repeat(step, SUB, axis=1)
 
 
 def quantize(weights: Float) -> NDArray[np.uint8]:

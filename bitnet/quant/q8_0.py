@@ -26,8 +26,8 @@ def unpack(data: NDArray[np.uint8]) -> tuple[NDArray[np.int8], NDArray[np.float1
 def dequantize(data: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The weights (rows, n) as float32."""
     q, d = unpack(data)
-    scale = np.repeat(d.astype(np.float32), BLOCK, axis=1)
-    return q.astype(np.float32) * scale
+    with np.errstate(invalid="ignore"):  # a scale that is not finite makes weights that are not
+        return q.astype(np.float32) * np.repeat(d.astype(np.float32), BLOCK, axis=1)
 
 
 def quantize(weights: NDArray[np.float32]) -> NDArray[np.uint8]:

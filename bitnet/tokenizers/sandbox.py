@@ -102,8 +102,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
             ),
         }
         self._clock = threading.local()
-        # Joins the output of macros, blocks and {% set %}...{% endset %}.
-        self.concat = lambda pieces: self.join("", pieces)  # type: ignore[method-assign]
+
+    def concat(self, pieces: Iterable[str]) -> str:
+        """The output of macros, blocks and {% set %}...{% endset %} in one."""
+        return self.join("", pieces)
 
     def compile_source(self, source: str) -> Template:
         """Return the template of Jinja source."""

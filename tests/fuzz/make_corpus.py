@@ -127,8 +127,10 @@ def every_kind_of_value() -> dict[str, Any]:
     }
 
 
-NUMBERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.uint64, np.int64)
-NUMBERS += (np.float32, np.float64)  # type: ignore[assignment]
+NUMBERS: tuple[type[np.generic], ...] = (
+    *(np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.uint64, np.int64),
+    *(np.float32, np.float64),
+)
 
 
 def sentencepiece_keys() -> dict[str, Any]:
