@@ -6,17 +6,20 @@
 #   make compat   the tests that any libbitnet must pass, on an installed one
 #   make lint     ruff and mypy
 #   make parity   the tests that need torch: bitnet beside transformers, and the training pipeline
+#   make fuzz     the readers of files with atheris, each for FUZZ_SECONDS (Linux, macOS)
 #   make clean    remove everything that these made
 
 PYTHON ?= python3
 VENV := .venv
 PARITY := build/venv-parity
+FUZZ := build/venv-fuzz
+FUZZ_SECONDS ?= 60
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 PREFIX ?= /usr/local
 DESTDIR ?=
 INSTALL = $(VENV)/bin/python install_cffi.py "$(PREFIX)" $(if $(DESTDIR),--destdir "$(DESTDIR)")
 
-.PHONY: demo install uninstall test compat lint parity parity-venv clean
+.PHONY: demo install uninstall test compat lint parity parity-venv fuzz fuzz-venv clean
 
 demo: $(VENV)/cli.stamp
 	$(VENV)/bin/bitnet run -p "Once upon a time" -n 80 --temperature 0
@@ -28,13 +31,13 @@ uninstall: $(VENV)/dev.stamp
 	$(INSTALL) --uninstall
 
 test: $(VENV)/dev.stamp build/libbitnet.stamp
-	$(VENV)/bin/python -m pytest -rs
+	$(VENV)/bin/python -m pytest -rsfE
 
 compat: $(VENV)/dev.stamp
 	rm -rf build/prefix
 	$(VENV)/bin/python install_cffi.py "$(CURDIR)/build/prefix"
 	BITNET_LIBRARY="$(CURDIR)/build/prefix/lib/libbitnet.so" \
-		$(VENV)/bin/python -m pytest -rs compat_tests
+		$(VENV)/bin/python -m pytest -rsfE compat_tests
 
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff check .
@@ -42,9 +45,14 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy
 
 parity: parity-venv
-	$(PARITY)/bin/python -m pytest -rs tests/parity tests/training
+	$(PARITY)/bin/python -m pytest -rsfE tests/parity tests/training
 
 parity-venv: $(PARITY)/torch.stamp
+
+fuzz: fuzz-venv
+	$(FUZZ)/bin/python -m tests.fuzz.run $(FUZZ_SECONDS)
+
+fuzz-venv: $(FUZZ)/atheris.stamp
 
 clean:
 	rm -rf $(VENV) build bitnet.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -62,6 +70,10 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
 
 $(PARITY)/torch.stamp: pyproject.toml training/requirements.txt | $(PARITY)/bin/python
 	$(PARITY)/bin/python $(PIP_INSTALL) -r training/requirements.txt -e '.[dev]'
+	touch $@
+
+$(FUZZ)/atheris.stamp: pyproject.toml tests/fuzz/requirements.txt | $(FUZZ)/bin/python
+	$(FUZZ)/bin/python $(PIP_INSTALL) -r tests/fuzz/requirements.txt -e '.[cli]'
 	touch $@
 
 build/libbitnet.stamp: build_cffi.py bitnet.h bitnet_ext.h pyproject.toml $(wildcard cabi/*) $(VENV)/dev.stamp

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import os
 
+MAX_RULE_CHARS = 2000
+
 
 class BitNetError(Exception):
     """Base class of all errors raised by this package."""
@@ -29,6 +31,9 @@ class BitNetError(Exception):
 
 class InvalidArgumentError(BitNetError, ValueError):
     """A value passed by the caller is outside its documented range."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(_short(message)))
 
 
 class ModelNotFoundError(BitNetError, FileNotFoundError):
@@ -41,8 +46,8 @@ class ModelFileError(BitNetError):
     def __init__(
         self, path: str | os.PathLike[str], rule: str, *, tensor: str | None = None
     ) -> None:
-        where = f"{os.fspath(path)}: " + (f"tensor {tensor}: " if tensor else "")
-        super().__init__(printable(where + rule))
+        where = f"{os.fspath(path)}: " + (f"tensor {_short(tensor)}: " if tensor else "")
+        super().__init__(printable(where + _short(rule)))
         self.path = os.fspath(path)
         self.tensor = tensor
         self.rule = rule
@@ -51,6 +56,12 @@ class ModelFileError(BitNetError):
 def printable(text: str) -> str:
     """Text with codes for what a terminal may obey; names in a hostile file may hold such."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _short(text: str) -> str:
+    """Text that quotes what may be as long as a file."""
+    left = len(text) - MAX_RULE_CHARS
+    return text if left <= 0 else f"{text[:MAX_RULE_CHARS]}... and {left} characters"
 
 
 class InvalidModelError(ModelFileError):

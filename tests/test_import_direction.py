@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bitnet"
-BASE = {"errors", "config", "log"}
+BASE = {"errors", "config", "log", "strict_json"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
     "log": {"errors", "config"},
+    "strict_json": {"errors"},
     "quant": BASE,
     "formats": {*BASE, "quant"},
-    "tokenizers": {"errors"},
+    "tokenizers": {"errors", "strict_json"},
     "models": {*BASE, "quant", "formats", "tokenizers"},
     "codegen": BASE,
     "kernels": {*BASE, "codegen", "quant"},

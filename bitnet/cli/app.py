@@ -85,6 +85,9 @@ def root(
         sys.stdout.reconfigure(errors="replace")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape", newline="")
+    if context.invoked_subcommand == doctor.__name__:  # which tells all that is wrong with them
+        context.obj = config_file
+        return
     with exit_codes():
         context.obj = read(config_file)
     CURRENT.set(context.obj)

@@ -5,7 +5,6 @@ All problems of the file and the environment are reported together, each with wh
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -22,12 +21,15 @@ from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
 from bitnet.program.plan import HeadKind
+from bitnet.strict_json import parse
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+MAX_FILE_BYTES = 1 << 16
+MAX_LINE_CHARS = 1 << 12
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _SIZE = re.compile(r"(\d[\d_]*)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 
@@ -250,11 +252,26 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
 def _from_file(path: Path) -> dict[str, Any]:
     """Dotted names -> values of a TOML or JSON file."""
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        data = _read(path)
+        tree: Any = parse(data) if path.suffix == ".json" else _parse_toml(data.decode())
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"{path}: cannot be read: {error}") from error
     if not isinstance(tree, dict) or not all(isinstance(part, dict) for part in tree.values()):
         raise InvalidArgumentError(f"{path}: all settings are in sections, such as [inference]")
     names = {f"{section}.{key}": value for section in tree for key, value in tree[section].items()}
     return {ALIASES.get(name, name): value for name, value in names.items()}
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"it has more than {MAX_FILE_BYTES} bytes")
+    return data
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    # The time that a name of many parts takes grows with the square of their number.
+    if max(map(len, text.splitlines()), default=0) > MAX_LINE_CHARS:
+        raise ValueError(f"a line has more than {MAX_LINE_CHARS} characters")
+    return tomllib.loads(text)

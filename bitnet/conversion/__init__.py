@@ -80,7 +80,7 @@ def convert(
             write_huggingface(origin, out, overwrite=overwrite, progress=progress)
         return
     with Origin(source, source_layout=source_layout, embed=embed, head=head) as origin:
-        output = Output(out, source, overwrite=overwrite, progress=progress)
+        output = Output(out, origin.files, overwrite=overwrite, progress=progress)
         if to == "native":
             write_native(origin, output, layout or "b3")
         else:

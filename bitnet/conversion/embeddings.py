@@ -13,9 +13,8 @@ import numpy.typing as npt
 from bitnet.conversion.origin import EMBEDDING, Origin
 from bitnet.conversion.output import Output
 from bitnet.conversion.tables import TableType, check_table_type
-from bitnet.errors import InvalidModelError, UnsupportedModelError, UnsupportedOperationError
+from bitnet.errors import UnsupportedModelError, UnsupportedOperationError
 from bitnet.formats.gguf_writer import WritableValue
-from bitnet.models import open_checkpoint
 from bitnet.models.native import INT8_HEAD
 
 
@@ -48,15 +47,10 @@ def quantize_embeddings(
             raise UnsupportedModelError(
                 source, "was made of the embedding; convert the source again", tensor="output.int8"
             )
-        output = Output(out, source, overwrite=overwrite, progress=progress)
+        output = Output(out, origin.files, overwrite=overwrite, progress=progress)
 
         def stored(name: str) -> Iterable[npt.NDArray[Any]]:
             yield file.data(name)
-
-        def check(path: Path) -> None:
-            with open_checkpoint(path) as written:
-                if written.spec != origin.spec:
-                    raise InvalidModelError(path, "is another model than was to be written")
 
         tensors = [
             origin.dense(output, name)
@@ -65,4 +59,5 @@ def quantize_embeddings(
             for name, info in file.tensors.items()
         ]
         metadata: dict[str, WritableValue] = {**file.metadata.stored}
+        check = partial(origin.check, weight_types=origin.checkpoint.weight_types)
         output.write(metadata, tensors, check, origin.workers)

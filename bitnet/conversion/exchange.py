@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +12,9 @@ import numpy.typing as npt
 from bitnet.conversion.origin import Origin, has_row_scales
 from bitnet.conversion.output import Output
 from bitnet.conversion.packing import ONE_SCALE, TernaryType, pack_tensor
-from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
+from bitnet.errors import InvalidArgumentError, UnsupportedModelError
 from bitnet.formats.gguf_types import tensor_bytes
 from bitnet.formats.gguf_writer import TensorData, WritableValue
-from bitnet.models import open_checkpoint
 from bitnet.models.tensors import TernaryTensor
 from bitnet.models.ternary_tensors import TLTensor
 from bitnet.models.tl_blocks import block_keys, check_blocks, read_config_file
@@ -47,7 +47,8 @@ def write_exchange(
     """
     exchange = _Exchange(origin, output, to, tl_config)
     metadata = origin.metadata() | exchange.metadata()
-    output.write(metadata, exchange.tensors(), exchange.check, origin.workers)
+    check = partial(origin.check, weight_types=frozenset([exchange.type]))
+    output.write(metadata, exchange.tensors(), check, origin.workers)
 
 
 class _Exchange:
@@ -58,7 +59,7 @@ class _Exchange:
     ) -> None:
         self._origin = origin
         self._output = output
-        self._type, self._file_type = _TYPES[to]
+        self.type, self._file_type = _TYPES[to]
         self._config: Mapping[Shape, Blocks] = read_config_file(tl_config) if tl_config else {}
         self._blocks: dict[str, Blocks] = {}
         for name, shape in origin.spec.ternary_shapes().items():
@@ -82,34 +83,28 @@ class _Exchange:
             *(self._ternary(name, shape) for name, shape in spec.ternary_shapes().items()),
         ]
 
-    def check(self, path: Path) -> None:
-        """Raise InvalidModelError if a file is not of this model."""
-        with open_checkpoint(path) as written:
-            if written.spec != self._origin.spec or {*written.weight_types} != {self._type}:
-                raise InvalidModelError(path, "is another model than was to be written")
-
     def _ternary(self, name: str, shape: Shape) -> TensorData:
         def make() -> Iterable[npt.NDArray[Any]]:
             tensor, blocks = self._origin.ternary(name), self._blocks.get(name)
-            yield pack_tensor(self._type, tensor, blocks, self._origin.path, self._origin.workers)
+            yield pack_tensor(self.type, tensor, blocks, self._origin.path, self._origin.workers)
 
-        return self._output.tensor(name, shape, self._type, make, self._origin.release)
+        return self._output.tensor(name, shape, self.type, make, self._origin.release)
 
     def _check(self, name: str, shape: Shape) -> None:
         """Raise if a tensor has no form in this type."""
         tensor = self._origin.ternary(name)
-        if self._type in ONE_SCALE and has_row_scales(tensor):
+        if self.type in ONE_SCALE and has_row_scales(tensor):
             raise UnsupportedModelError(
                 self._origin.path,
-                f"its rows have scales of their own, and {self._type} has one scale a tensor",
+                f"its rows have scales of their own, and {self.type} has one scale a tensor",
                 tensor=name,
             )
         try:
-            if self._type == "TL1" or self._type == "TL2":  # noqa: PLR1714  # mypy narrows this
-                self._blocks[name] = self._find_blocks(self._type, tensor, shape)
-            elif self._type == "I2_S":
+            if self.type == "TL1" or self.type == "TL2":  # noqa: PLR1714  # mypy narrows this
+                self._blocks[name] = self._find_blocks(self.type, tensor, shape)
+            elif self.type == "I2_S":
                 i2s.check_columns(shape[1])
-            tensor_bytes(self._type, shape)
+            tensor_bytes(self.type, shape)
         except InvalidArgumentError as error:
             raise UnsupportedModelError(self._origin.path, str(error), tensor=name) from error
 

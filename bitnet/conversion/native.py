@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,9 @@ import numpy.typing as npt
 from bitnet.codegen import find_target
 from bitnet.conversion.origin import EMBEDDING, HEAD, Origin, has_row_scales
 from bitnet.conversion.output import Output
-from bitnet.errors import InvalidModelError
 from bitnet.formats.gguf_header import ALIGNMENT_KEY
 from bitnet.formats.gguf_writer import TensorData, WritableValue
 from bitnet.kernels import int8
-from bitnet.models import open_checkpoint
 from bitnet.models.matrices import Matrix, matrices
 from bitnet.models.native import (
     INT8_HEAD,
@@ -46,7 +43,8 @@ def write_native(origin: Origin, output: Output, layout: TiledName) -> None:
     """Write the model as a native file whose weights are multiplied in `layout`."""
     metadata = origin.metadata()
     native = _Native(origin, output, layout)
-    output.write(metadata | native.metadata(), native.tensors(), native.check, origin.workers)
+    check = partial(origin.check, weight_types=frozenset([layout]))
+    output.write(metadata | native.metadata(), native.tensors(), check, origin.workers)
 
 
 class _Native:
@@ -75,12 +73,6 @@ class _Native:
         if self._program.plan.head_kind == "certified":
             tensors += self._int8_head()
         return tensors
-
-    def check(self, path: Path) -> None:
-        """Raise InvalidModelError if a file is not of this model."""
-        with open_checkpoint(path) as written:
-            if (written.spec, written.layout) != (self._origin.spec, self._layout):
-                raise InvalidModelError(path, "is another model than was to be written")
 
     def _tensor(
         self, name: str, shape: tuple[int, ...], kind: str, make: Callable[[], Iterable[Array]]

@@ -86,6 +86,11 @@ class Origin:
         if self.file is not None:
             self.file.close()
 
+    @property
+    def files(self) -> list[Path]:
+        """Those that it may be in."""
+        return list(self.checkpoint.path.iterdir() if self.file is None else self.file.files)
+
     def metadata(self) -> dict[str, WritableValue]:
         """What the new file is to say, but of the types of its tensors."""
         if self.file is not None:
@@ -135,6 +140,15 @@ class Origin:
         """A float tensor to write."""
         shape, kind = self.spec.dense_shapes()[name], self.kind(name).upper()
         return output.tensor(name, shape, kind, partial(self._pieces, name), self.release)
+
+    def check(self, path: Path, weight_types: frozenset[str]) -> None:
+        """Raise InvalidModelError unless the file at `path` holds this model in these types.
+
+        weight_types: see `Checkpoint.weight_types`.
+        """
+        with open_checkpoint(path) as written:
+            if (written.spec, written.weight_types) != (self.spec, weight_types):
+                raise InvalidModelError(path, "is another model than was to be written")
 
     def release(self) -> None:
         """Give back what is mapped."""

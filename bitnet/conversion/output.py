@@ -67,7 +67,7 @@ class Written:
 class Output:
     """A file to be written at `path`, and the hashes of what is written.
 
-    source: what it is made of, which it must not replace.
+    sources: the files that it is made of, which it must not replace.
     overwrite: whether `path` may exist.
     progress: called with the share that is written, 0 to 1.
 
@@ -75,12 +75,17 @@ class Output:
     """
 
     def __init__(
-        self, path: Path, source: Path, *, overwrite: bool, progress: Callable[[float], None]
+        self,
+        path: Path,
+        sources: Iterable[Path],
+        *,
+        overwrite: bool,
+        progress: Callable[[float], None],
     ) -> None:
         if path.is_dir() or (path.exists() and not overwrite):
             raise InvalidArgumentError(f"{path} exists")
-        if path.exists() and os.path.samefile(path, source):
-            raise InvalidArgumentError(f"{path} is the model to convert; write another file")
+        if path.exists() and any(os.path.samefile(path, source) for source in sources):
+            raise InvalidArgumentError(f"{path} is a file of the model to convert")
         self.path = path
         self._written = Written(progress)
 

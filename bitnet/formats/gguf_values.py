@@ -17,6 +17,7 @@ from bitnet.formats.gguf_metadata import MetadataArray, Number, StoredValue
 MAX_STRING_BYTES = 1 << 24
 MAX_ARRAY_ITEMS = 1 << 24
 MAX_ARRAY_DEPTH = 4
+MAX_ARRAYS = 1 << 16  # an empty one takes much more in memory than in the file
 
 BOOL, STRING, ARRAY = 7, 8, 9
 NUMBER_DTYPES: dict[int, np.dtype[Number]] = {
@@ -52,6 +53,7 @@ class Reader:
         self.view = view
         self.position = 0
         self.order: ByteOrder = "little"
+        self.arrays = 0
 
     def error(self, rule: str) -> InvalidModelError:
         """The error to raise for this file."""
@@ -125,6 +127,9 @@ def parse_value(reader: Reader, kind: int, what: str, depth: int = 0) -> StoredV
 def _parse_array(reader: Reader, what: str, depth: int) -> MetadataArray:
     if depth > MAX_ARRAY_DEPTH:
         raise reader.error(f"{what} nests arrays deeper than {MAX_ARRAY_DEPTH}")
+    reader.arrays += 1
+    if reader.arrays > MAX_ARRAYS:
+        raise reader.error(f"the metadata has more than {MAX_ARRAYS} arrays")
     kind = reader.u32(what)
     length = f"array length of {what}"
     if kind == STRING:

@@ -23,13 +23,14 @@ from bitnet.errors import (
     UnsupportedModelError,
 )
 from bitnet.formats.mapped import MappedFile
-from bitnet.formats.strict_json import JSONValue, parse_object
+from bitnet.strict_json import JSONValue, parse_object
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
 MAX_HEADER_BYTES = 100_000_000
 MAX_SHARDS = 4096
+MAX_SHARD_NAME_BYTES = 255
 MAX_DIMS = 8
 MAX_ELEMENTS = 1 << 40
 
@@ -169,6 +170,8 @@ def _read_index(path: Path) -> dict[Path, set[str] | None]:
 def _is_plain_file_name(name: str) -> bool:
     # No separators of any system and no drive letters, so that a shard cannot be outside the
     # folder. Symbolic links are let through: download caches are made of them.
+    if len(name.encode()) > MAX_SHARD_NAME_BYTES or not name.isprintable():
+        return False
     return name.endswith(".safetensors") and not any(char in '/\\:\0"<>|?*' for char in name)
 
 

@@ -192,10 +192,10 @@ class HuggingFaceSource:
         info = self._files.tensors[f"{module}.weight_scale"]
         data = self._files.data(info.name)
         value = DenseTensor(info.name, data, _FLOAT_KINDS[info.dtype]).float32().reshape(())[()]
-        if not (np.isfinite(value) and value > 0):
+        with np.errstate(over="ignore", divide="ignore"):
+            factor = value if self._weights.linear_class == "autobitlinear" else 1 / value
+        if not (value > 0 and 0 < factor < np.inf):
             raise InvalidModelError(
                 info.file, f"must be finite and positive, not {value}", tensor=info.name
             )
-        return float(
-            value if self._weights.linear_class == "autobitlinear" else np.float32(1) / value
-        )
+        return float(factor)

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
-from bitnet.formats.strict_json import JSONValue, parse_object
 from bitnet.models.spec import Activation, ModelSpec
+from bitnet.strict_json import JSONValue, parse_object
 
-MAX_CONFIG_BYTES = 2**24
+MAX_CONFIG_BYTES = 2**22
 
 LinearClass = Literal["bitlinear", "autobitlinear", "latent"]
 
@@ -75,8 +75,7 @@ class ModelConfig:
                 head_dim=self._integer("head_dim", hidden_size // n_heads),
                 vocab_size=self._integer("vocab_size"),
                 context_length=self._integer("max_position_embeddings"),
-                # Used as float32, which is also what GGUF files hold.
-                rms_norm_eps=float(np.float32(self._number(self._values, "rms_norm_eps", None))),
+                rms_norm_eps=self._float32("rms_norm_eps"),
                 rope_theta=self._rope_theta(500000.0 if activation == "relu2" else 10000.0),
                 rope_pairing="halves",
                 activation=activation,
@@ -169,6 +168,11 @@ class ModelConfig:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or abs(value) > 1e300:
             raise InvalidModelError(self.path, f"{key} must be a number, not {value!r}")
         return float(value)
+
+    def _float32(self, key: str) -> float:
+        """A number that is used as float32, which is also what GGUF files hold."""
+        with np.errstate(over="ignore"):  # infinity is refused like other numbers
+            return float(np.float32(self._number(self._values, key, None)))
 
     def _flag(self, key: str, default: bool) -> bool:
         value = self._values.get(key)

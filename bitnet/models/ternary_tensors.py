@@ -157,6 +157,7 @@ class FloatTensor(StoredTensor):
         return []
 
     @cached_property
+    @np.errstate(invalid="ignore")  # a NaN is refused like other weights that are not ternary
     def _quantisation(self) -> tuple[np.float32, float]:
         """What weights are multiplied by to get codes, and the scale; reads the whole tensor."""
         if self.latent:

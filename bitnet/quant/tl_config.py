@@ -24,7 +24,8 @@ TLName = Literal["TL1", "TL2"]
 Shape = tuple[int, int]
 
 CONFIG_NAME = "kernel_config.ini"
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 1 << 16
+MAX_LINE_CHARS = 1 << 10
 MAX_SIZE = 1 << 31
 _SHAPE_KEYS, _BLOCK_KEYS = ("m", "k"), ("bm", "bk", "bmm")
 
@@ -105,6 +106,9 @@ def read_config(text: str) -> dict[Shape, Blocks]:
 
     Raises InvalidArgumentError that names the section and the key.
     """
+    # The library's time for a line grows with the square of its length.
+    if max(map(len, text.splitlines()), default=0) > MAX_LINE_CHARS:
+        raise InvalidArgumentError(f"a line has more than {MAX_LINE_CHARS} characters")
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(text, CONFIG_NAME)

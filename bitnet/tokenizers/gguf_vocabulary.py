@@ -7,7 +7,7 @@ follow from the scores of the pieces. Some converters write the second kind, wit
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -156,10 +156,18 @@ def _read_pieces(path: Path, metadata: Metadata) -> Pieces:
     tokens = metadata.get_strings("tokenizer.ggml.tokens")
     kinds, scores = [NORMAL] * len(tokens), None
     if "tokenizer.ggml.token_type" in metadata:
-        kinds = metadata.get_ints("tokenizer.ggml.token_type").tolist()
+        numbers = metadata.get_ints("tokenizer.ggml.token_type")
+        kinds = _as_list(path, numbers, len(tokens), "token types")
     if "tokenizer.ggml.scores" in metadata:
-        scores = metadata.get_floats("tokenizer.ggml.scores").tolist()
+        scores = _as_list(path, metadata.get_floats("tokenizer.ggml.scores"), len(tokens), "scores")
     return Pieces(path, tokens, kinds, scores).without_padding()
+
+
+def _as_list(path: Path, values: npt.NDArray[Any], count: int, what: str) -> list[Any]:
+    """The numbers of `count` tokens; a list takes much more than an array."""
+    if values.size != count:
+        raise InvalidModelError(path, f"{values.size} {what} for {count} tokens")
+    return list(values.tolist())
 
 
 def _pre_tokenizer(path: Path, metadata: Metadata, architecture: str) -> PreTokenizer:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
+from bitnet.strict_json import parse_object
+from bitnet.tokenizers.normalisers import check_normaliser
 from bitnet.tokenizers.pieces import (
     CONTROL,
     MAX_PIECES,
@@ -25,8 +27,8 @@ from bitnet.tokenizers.spelling import WORD_START, Spelling
 from bitnet.tokenizers.tiktoken_ranks import is_rank_file, llama3_encoder
 from bitnet.tokenizers.tokenizer import FAILS, Tokenizer, Vocabulary, guarded
 
-MAX_TOKENIZER_BYTES = 2**28
-MAX_CONFIG_BYTES = 2**24
+MAX_TOKENIZER_BYTES = 2**26
+MAX_CONFIG_BYTES = 2**22
 MAX_TEMPLATES = 64
 MAX_BLANK = 64
 
@@ -111,11 +113,13 @@ def _read_sentencepiece(path: Path, data: bytes) -> _Encoding:
 
 
 def _read_json(path: Path, data: bytes) -> _Encoding:
+    check_normaliser(path, data)
     encoder = guarded(path, "is not a tokenizer", lambda: Encoder.from_buffer(data))
     encoder.no_truncation()
     encoder.no_padding()
     spelling, adds_space = _spelling(path, encoder)
     bos_id, eos_id = guarded(path, FAILS, lambda: _ends_of_texts(encoder))
+    encoder.post_processor = None  # it could repeat any text, even where it is to add no tokens
     return _Encoding(
         encoder,
         spelling,
@@ -229,15 +233,8 @@ class _Settings:
         return {**written, **templates}
 
     def _read_object(self, name: str) -> dict[str, Any]:
-        if not (self.folder / name).is_file():
-            return {}
-        try:
-            value = json.loads(self._read_text(name))
-        except (ValueError, RecursionError) as error:
-            raise self._error(name, f"is not JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise self._error(name, "is not a JSON object")
-        return value
+        path = self.folder / name
+        return parse_object(path, _read(path, MAX_CONFIG_BYTES), "this") if path.is_file() else {}
 
     def _read_text(self, name: str) -> str:
         try:

@@ -19,8 +19,12 @@ from tokenizers import Tokenizer as Encoder
 from bitnet.errors import InvalidModelError, UnsupportedModelError
 from bitnet.tokenizers.spelling import WORD_START, byte_of_token
 
-MAX_PIECES = 2**24
+MAX_PIECES = 2**20
 MAX_PIECE_CHARS = 1024
+# Of all tokens together, and of the merges that follow from them: Gemma has 600 000.
+MAX_VOCABULARY_CHARS = 2**22
+MAX_MERGES = 2**20
+MAX_MERGE_CHARS = 2**25
 
 # Kinds; the numbers are those of SentencePiece and of tokenizer.ggml.token_type.
 UNDEFINED, NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(7)
@@ -153,16 +157,26 @@ def merges_in_order(path: Path, tokens: Iterable[str], ids: dict[str, int]) -> M
     Joining first what makes the first of `tokens`, as SentencePiece (by score) and tiktoken (by
     rank) do, is BPE with these merges.
     """
+    letters = merges = merge_letters = 0
     for token in tokens:
         if len(token) > MAX_PIECE_CHARS:
             raise InvalidModelError(
                 path, f"token {ids[token]} has more than {MAX_PIECE_CHARS} letters"
             )
-        halves = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
-        yield from sorted(
-            (pair for pair in halves if pair[0] in ids and pair[1] in ids),
-            key=lambda pair: (ids[pair[0]], ids[pair[1]]),
-        )
+        cuts = (cut for cut in range(1, len(token)) if token[:cut] in ids)
+        halves = ((token[:cut], token[cut:]) for cut in cuts if token[cut:] in ids)
+        pairs = sorted(halves, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+        letters += len(token)
+        merges += len(pairs)
+        merge_letters += len(pairs) * len(token)
+        for count, limit, what in (
+            (letters, MAX_VOCABULARY_CHARS, "letters in tokens"),
+            (merges, MAX_MERGES, "ways to put tokens together"),
+            (merge_letters, MAX_MERGE_CHARS, "letters in the ways to put tokens together"),
+        ):
+            if count > limit:
+                raise InvalidModelError(path, f"the vocabulary has more than {limit} {what}")
+        yield from pairs
 
 
 def _merges_by_score(pieces: Pieces) -> Merges:

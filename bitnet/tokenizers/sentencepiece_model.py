@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
-from bitnet.tokenizers.pieces import CONTROL, NORMAL, Path, Pieces
+from bitnet.tokenizers.pieces import CONTROL, MAX_PIECES, NORMAL, Path, Pieces
 
 _UNIGRAM, _BPE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -42,14 +42,16 @@ def parse_sentencepiece_model(path: Path, data: bytes) -> SentencePieceModel:
     try:
         for field, value in _fields(data):
             if field == 1:
-                parts = dict(_fields(_bytes(value)))
+                if len(tokens) >= MAX_PIECES:
+                    raise InvalidModelError(path, f"has more than {MAX_PIECES} pieces")
+                parts = _message(value, 1, 2, 3)
                 tokens.append(_bytes(parts.get(1, b"")).decode())
                 scores.append(struct.unpack("<f", _bytes(parts.get(2, bytes(4))))[0])
                 kinds.append(_int(parts.get(3, NORMAL)))
             elif field == 2:
-                trainer = dict(_fields(_bytes(value)))
+                trainer = _message(value, 3, 41, 42)
             elif field == 3:
-                normaliser = dict(_fields(_bytes(value)))
+                normaliser = _message(value, 2, 3, 4)
                 adds_space = bool(normaliser.get(3, 1))
                 if normaliser.get(2) or normaliser.get(4, 1):
                     raise UnsupportedModelError(
@@ -68,6 +70,11 @@ def parse_sentencepiece_model(path: Path, data: bytes) -> SentencePieceModel:
         bos_id if bos_id in controls else None,
         eos_id if eos_id in controls else None,
     )
+
+
+def _message(value: int | bytes, *wanted: int) -> dict[int, int | bytes]:
+    """Those fields of an inner message that are wanted."""
+    return {field: inner for field, inner in _fields(_bytes(value)) if field in wanted}
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bitnet.errors import InvalidArgumentError
 
-MAX_SOURCE_CHARS = 1 << 17
+MAX_SOURCE_CHARS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)

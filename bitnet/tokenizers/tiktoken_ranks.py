@@ -54,10 +54,12 @@ def llama3_encoder(path: Path, data: bytes) -> Encoder:
 
 
 def _parse(path: Path, data: bytes) -> list[bytes]:
+    if data.count(b"\n") > MAX_PIECES:
+        raise InvalidModelError(path, f"has more than {MAX_PIECES} lines")
     tokens = []
     for number, line in enumerate(data.removesuffix(b"\n").split(b"\n")):
         match = _LINE.fullmatch(line)
-        if match is None or number > MAX_PIECES:
+        if match is None:
             raise InvalidModelError(path, f"line {number + 1} is not a token and its rank")
         if int(match[2]) != number:
             raise InvalidModelError(path, f"line {number + 1} has rank {int(match[2])}")

@@ -7,6 +7,7 @@ gives the same text as decoding all of them at once.
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import tokenizers
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError
+from bitnet.tokenizers.normalisers import MAX_NORMALISED_CHARS, steps_of, written_chars
 from bitnet.tokenizers.spelling import WORD_START, Spelling, byte_of_token, bytes_of_letters
 from bitnet.tokenizers.templates import Template, choose_template
 
@@ -58,6 +60,8 @@ class Tokenizer:
         self._encoder = encoder
         self._encoder_lock = threading.Lock()
         self._vocabulary = vocabulary
+        state = encoder.normalizer and encoder.normalizer.__getstate__()
+        self._normaliser = steps_of(vocabulary.path, state and json.loads(state))
         self._added = frozenset(encoder.get_added_tokens_decoder())
         self._chat = choose_template("auto", vocabulary.chat_templates)
         self._compiled: ChatTemplate | None = None
@@ -152,6 +156,11 @@ class Tokenizer:
             end.append(self.eos_id)
         if len(text) > MAX_TEXT_CHARS:
             raise InvalidArgumentError(f"a text of {len(text)} characters exceeds {MAX_TEXT_CHARS}")
+        if written_chars(self._normaliser, len(text)) > MAX_NORMALISED_CHARS:
+            raise InvalidArgumentError(
+                f"a text of {len(text)} characters can become longer than {MAX_NORMALISED_CHARS} "
+                "when it is normalised"
+            )
         try:
             text.encode()
         except UnicodeEncodeError as error:

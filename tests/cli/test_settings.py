@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,31 @@ def test_a_file_that_is_none_is_refused_by_name(file: Path, text: str) -> None:
         read(file, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "rule"),
+    [
+        ("a.toml", "a" + ".a" * 20_000 + " = 1", "a line has more than 4096 characters"),
+        ("a.toml", "a" + ".a" * 1_000 + " = 1", "Extra inputs"),
+        ("a.toml", "[model]\na = " + "[" * 4000, "cannot be read"),
+        ("a.toml", "#\n" * 40_000, "more than 65536 bytes"),
+        ("a.json", "[" * 40_000, "more than 32 levels"),
+        ("a.json", '{"model": {"path": "a", "path": "b"}}', "key 'path' appears twice"),
+        ("a.json", '{"inference": {"top_p": NaN}}', "NaN is not a number"),
+        ("a.json", '{"inference": {"seed": ' + "9" * 5000 + "}}", "cannot be read"),
+        ("a.json", '{"model": {"chat_template": "\\ud800"}}', "surrogates not allowed"),
+        ("a.json", '{"model": {"\\u001b[2J": 1}}', r"model\.\\x1b\[2J: Extra inputs"),
+    ],
+)
+def test_a_hostile_file_is_refused_at_once(tmp_path: Path, name: str, text: str, rule: str) -> None:
+    (tmp_path / name).write_text(text)
+    start = time.thread_time()
+    with pytest.raises(InvalidArgumentError, match=rule) as caught:
+        read(tmp_path / name, {})
+    assert time.thread_time() - start < 1
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 4096
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"nothing\.toml"):
         read(tmp_path / "nothing.toml", {})
@@ -199,7 +225,7 @@ def test_settings_with_problems_stop_every_command(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BITNET_TOP_K", "many")
-    for command in (PROMPT, ("config", "show"), ("doctor",)):
+    for command in (PROMPT, ("config", "show"), ("tokenize", "--text", "a")):
         result = run(*command)
         assert result.exit_code == 2
         assert "BITNET_TOP_K: inference.top_k" in result.stderr

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import gguf
+import gguf.quants
 import numpy as np
 import pytest
 
@@ -18,7 +20,6 @@ from bitnet.errors import (
     ModelFileError,
     ModelNotFoundError,
     UnsupportedModelError,
-    UnsupportedOperationError,
 )
 from bitnet.formats.gguf import GGUFFile
 from bitnet.formats.gguf_writer import TensorData, write_gguf
@@ -119,6 +120,19 @@ def test_what_a_native_file_says_of_its_layout_is_forgotten(
         convert(written[before], tmp_path / f"{before}.gguf", "i2_s")
         one, other = (tmp_path / f"{before}.gguf").read_bytes(), written["i2_s"].read_bytes()
         assert sorted(one) == sorted(other)  # the order of keys may differ
+
+
+@pytest.mark.parametrize("to", ["tq1_0", "tq2_0"])
+def test_the_gguf_package_reads_the_same_weights(
+    to: str, model: TinyModel, written: dict[str, Path]
+) -> None:
+    reader = gguf.GGUFReader(written[to])
+    assert reader.get_field("general.file_type").contents() == FILE_TYPES[to]
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    for name, codes in model.codes.items():
+        weights = gguf.quants.dequantize(tensors[name].data, tensors[name].tensor_type)
+        scale = np.float32(f16(model.scales[name]))
+        np.testing.assert_array_equal(weights, (codes.astype(np.float32) - 1) * scale)
 
 
 def test_tl_tensors_keep_their_blocks_unless_told(written: dict[str, Path], tmp_path: Path) -> None:
@@ -331,22 +345,16 @@ def test_where_nothing_can_be_written_is_told(written: dict[str, Path], tmp_path
 
 
 def test_a_model_is_not_written_over_itself(tmp_path: Path) -> None:
-    source = write_tiny_gguf(make_model(), tmp_path / "m.gguf")
-    before = source.read_bytes()
-    with pytest.raises(InvalidArgumentError, match="is the model to convert"):
-        convert(source, source, "tq1_0", overwrite=True)
-    assert source.read_bytes() == before
+    file = write_tiny_gguf(make_model(), tmp_path / "m.gguf")
+    folder = write_tiny_folder(make_tiny("bitnet-b1.58"), tmp_path / "m")
+    for source, out in ((file, file), (folder, folder / "model.safetensors")):
+        before = out.read_bytes()
+        with pytest.raises(InvalidArgumentError, match="is a file of the model to convert"):
+            convert(source, out, "tq1_0", overwrite=True)
+        assert out.read_bytes() == before
 
 
 # -- folders -------------------------------------------------------------------------------------
-
-
-def test_a_folder_needs_its_tokenizer_written(tmp_path: Path) -> None:
-    folder = write_tiny_folder(make_tiny("bitnet-b1.58"), tmp_path / "m")
-    for to in ("i2_s", "native"):
-        with pytest.raises(UnsupportedOperationError, match="tokenizer of a Hugging Face folder"):
-            convert(folder, tmp_path / "out.gguf", to)
-    assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
 @pytest.fixture

@@ -146,6 +146,23 @@ BROKEN: dict[str, tuple[Header | bytes, bytes, str]] = {
         b"",
         "key 'dtype' appears twice",
     ),
+    "not a number": (b'{"w":NaN}', b"", "NaN is not a number"),
+    "half a surrogate pair": (b'{"\\ud800":1}', b"", "surrogates not allowed"),
+    "name that a terminal obeys": (
+        b'{"\\u001b[2J":[]}',
+        b"",
+        r"tensor \\x1b\[2J: entry must have exactly",
+    ),
+    "deep shape": (
+        b'{"w":{"dtype":"U8","shape":' + b"[" * 90 + b"]" * 90 + b',"data_offsets":[0,0]}}',
+        b"",
+        "more than 32 levels",
+    ),
+    "infinite dimension": (
+        b'{"w":{"dtype":"U8","shape":[1e400],"data_offsets":[0,0]}}',
+        b"",
+        "tensor w: shape must be",
+    ),
     "entry is a list": ({"w": []}, b"", "tensor w: entry must have exactly"),
     "entry lacks shape": ({"w": {"dtype": "U8", "data_offsets": [0, 0]}}, b"", "tensor w: entry"),
     "entry has more": ({"w": {**F32, "x": 1}}, bytes(8), "tensor w: entry"),
@@ -175,6 +192,7 @@ def test_broken_files_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidModelError, match=rule) as caught:
         SafetensorsFolder(tmp_path)
     assert str(caught.value).startswith(str(path))
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -222,6 +240,9 @@ def test_element_types_without_meaning_here_are_unsupported(tmp_path: Path) -> N
         ({"a": "C:x.safetensors"}, "tensor a: .* is not the name"),
         ({"a": "x.safetensors\0"}, "tensor a: .* is not the name"),
         ({"a": "config.json"}, "tensor a: .* is not the name"),
+        ({"a": "x" * 300 + ".safetensors"}, "tensor a: .* is not the name"),
+        ({"a": "é" * 130 + ".safetensors"}, "tensor a: .* is not the name"),
+        ({"a": "x\n.safetensors"}, "tensor a: .* is not the name"),
         ({"a": 5}, "tensor a: 5 is not the name"),
         ({}, "weight_map must be an object with entries"),
         ([], "weight_map must be an object with entries"),

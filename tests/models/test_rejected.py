@@ -308,6 +308,7 @@ def test_packed_and_trained_data_that_make_no_codes_are_refused_when_read(
         ({"num_hidden_layers": 10**6}, InvalidModelError, "n_layers"),
         ({"num_hidden_layers": 3}, InvalidModelError, "is missing"),
         ({"head_dim": None, "num_attention_heads": 3}, InvalidModelError, "multiple of 3 heads"),
+        ({"rms_norm_eps": 1e300}, InvalidModelError, "rms_norm_eps must be in .* not inf"),
         ({"rms_norm_eps": "1e-5"}, InvalidModelError, "rms_norm_eps must be a number"),
         ({"rope_theta": 10**400}, InvalidModelError, "rope_theta must be a number"),
         ({"tie_word_embeddings": 1}, InvalidModelError, "tie_word_embeddings"),

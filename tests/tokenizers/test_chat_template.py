@@ -12,7 +12,7 @@ import pytest
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError
 from bitnet.models.tokenizer_files import open_tokenizer
-from bitnet.tokenizers import chat_template
+from bitnet.tokenizers import sandbox
 from bitnet.tokenizers.chat_template import ChatTemplate
 
 CHAT = [
@@ -114,6 +114,14 @@ def test_python_is_out_of_reach(source: str) -> None:
 
 
 DOUBLE = 40
+CHAIN = (
+    "{{% set ns = namespace(x=['a']) %}}{{% for i in range(20000) %}}"
+    "{{% set ns.x = {} %}}{{% endfor %}}"
+)
+GROW = (
+    "{{% set ns = namespace(x={{}}, y={{}}) %}}{{% for i in range(40) %}}"
+    "{{% set ns.y = ns.x %}}{{% set ns.x = {} %}}{{% endfor %}}"
+)
 
 BOMBS = [
     "{{ 'x' * 1000000000000 }}",
@@ -147,6 +155,35 @@ BOMBS = [
     "{{ " + "(" * 10000 + "1" + ")" * 10000 + " }}",
     "{% for a in [1] %}" * 40 + "{% endfor %}" * 40,
     "x" * (1 << 18),
+    "{{ (1).to_bytes(1000000000, 'big') | length }}",
+    "{{ 1 | round(1000000000, 'ceil') }}",
+    "{{ 5 | round(-1000000000) }}",
+    "{{ ('f' * 1000000) | int(0, 16) // 3 }}",
+    "{{ [('f' * 1000000) | int(0, 16)] | map('round', 1, 'ceil') | list }}",
+    "{{ ('a' * 1000000) | trim('b' * 1000000 ~ 'a') }}",
+    "{{ ('a' * 1000000).strip('b' * 1000000 ~ 'a') }}",
+    "{{ ('a' * 1000000).rfind('ab' ~ 'a' * 500000) }}",
+    "{{ ('a' * 1000000).rsplit('ab' ~ 'a' * 500000) }}",
+    "{{ (('<!---->' * 100000) | safe).striptags() + 1 }}",
+    "{{ range(60000) | list | tojson(separators=('x' * 1000000, ':')) }}",
+    "{{ range(60000) | sort(attribute=',' * 1000000) | length }}",
+    "{{ range(60000) | map(attribute='x', default='x' * 1000000) | sort | length }}",
+    "{% set s = 'a' * 1000000 %}{{ (s ~ 'b') in [s ~ 'c'] * 1000000 }}",
+    GROW.format("[ns.x, ns.x]") + "{{ ns.x == ns.y }}",
+    GROW.format("(ns.x, ns.x)") + "{{ {ns.x: 1} }}",
+    GROW.format("[ns.x, ns.x]") + "{{ ns.x | upper | length }}",
+    GROW.format("[ns.x.values(), 1] and {'a': ns.x.values(), 'b': ns.x.values()}") + "{{ ns.x }}",
+    GROW.format("namespace(a=ns.x, b=ns.x)") + "{{ ns.x }}",
+    GROW.format("namespace(a=ns.x, b=ns.x)") + "{{ ns.x | lower }}",
+    GROW.format("namespace(a=ns.x, b=ns.x)") + "{{ raise_exception(ns.x) }}",
+    GROW.format("namespace(a=ns.x, b=ns.x)") + "{{ {}[ns.x] + 1 }}",
+    GROW.format("namespace(a=ns.x, b=ns.x)") + "{{ [].index(ns.x) }}",
+    "{% macro m() %}{% set ns.x = varargs %}{% endmacro %}"
+    + GROW.format("ns.x")
+    + "{% for i in range(40) %}{{ m(ns.x, ns.x) }}{% endfor %}{{ ns.x }}",
+    CHAIN.format("(ns.x,)") + "{{ {ns.x: 1} }}",
+    CHAIN.format("ns.x | map('upper')") + "{{ ns.x | list }}",
+    "{% set x = [[1]] %}" + "{% set x = [x] %}" * 50 + "{{ (x * 2000) | tojson(indent=16) }}",
 ]
 
 
@@ -163,11 +200,12 @@ def test_little_templates_cannot_build_much(source: str) -> None:
     [
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{% set r = range(99999) %}{% for a in r %}{% for b in r if 0 %}{% endfor %}{% endfor %}",
+        "{% set l = range(60000) | list %}{{ range(99999) | select('in', l) | list | length }}",
         "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(60) }}",
     ],
 )
 def test_templates_cannot_run_long(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_template, "MAX_SECONDS", 0.1)
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.1)
     start = time.thread_time()
     with pytest.raises(InvalidModelError, match="takes longer than"):
         render(source)
@@ -190,7 +228,7 @@ def test_messages_must_have_role_and_content(messages: Any) -> None:
 
 
 def test_long_messages_are_rendered_and_endless_ones_refused() -> None:
-    text = "x" * (chat_template.MAX_VALUE_CHARS - 100)
+    text = "x" * (sandbox.MAX_VALUE_CHARS - 100)
     assert len(render(LLAMA3, [{"role": "user", "content": text}])) > len(text)
     with pytest.raises(InvalidArgumentError, match="messages of 2097152 characters"):
         render(LLAMA3, [{"role": "user", "content": "x" * (1 << 20)}] * 2)
