@@ -31,7 +31,7 @@ uninstall: $(VENV)/dev.stamp
 	$(INSTALL) --uninstall
 
 test: $(VENV)/dev.stamp build/libbitnet.stamp
-	$(VENV)/bin/python -m pytest -rsfE
+	$(VENV)/bin/python -m pytest -rsfE -n auto --dist loadfile
 
 compat: $(VENV)/dev.stamp
 	rm -rf build/prefix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,8 @@ settings.load_profile("bitnet")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled code beside pytest's own cache: out of the user's, and there the next time."""
+    # pytest-xdist's workers ignore Ctrl-C, and what they start would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cache = getattr(config, "cache", None)  # its plugin can be switched off
     if cache is not None:
         folder = cache.mkdir("bitnet-objects")

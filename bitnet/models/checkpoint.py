@@ -6,6 +6,7 @@ Names are those of GGUF files; `ModelSpec.ternary_shapes` and `dense_shapes` lis
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -58,6 +59,9 @@ class Checkpoint:
         chat_template: str | os.PathLike[str] = "auto",
     ) -> None:
         self._source = source
+        # Made once: a model has thousands of tensors.
+        self._ternary_names = source.spec.ternary_shapes().keys()
+        self._dense_names = source.spec.dense_shapes().keys()
         self._tokenizer_path = tokenizer
         self._tokenizer: Tokenizer | None = None
         self._closed = False
@@ -108,12 +112,12 @@ class Checkpoint:
         Raises InvalidArgumentError if the model has no such layer, ModelClosedError if closed.
         Its rows are read when asked for.
         """
-        self._check(name, self.spec.ternary_shapes())
+        self._check(name, self._ternary_names)
         return self._source.ternary(name)
 
     def dense(self, name: str) -> DenseTensor:
         """Return the float tensor `name`, such as ``token_embd.weight``, mapped; as `ternary`."""
-        self._check(name, self.spec.dense_shapes())
+        self._check(name, self._dense_names)
         return self._source.dense(name)
 
     def packed(self, name: str) -> npt.NDArray[Any] | None:
@@ -175,11 +179,9 @@ class Checkpoint:
     ) -> None:
         self.close()
 
-    def _check(
-        self, name: str, shapes: dict[str, tuple[int, ...]] | dict[str, tuple[int, int]]
-    ) -> None:
+    def _check(self, name: str, names: Collection[str]) -> None:
         self._check_open()
-        if name not in shapes:
+        if name not in names:
             raise InvalidArgumentError(f"the model has no such tensor: {name}")
 
     def _check_open(self) -> None:

@@ -55,12 +55,13 @@ class GGUFSource:
         self.version = self._file.metadata.get_str("general.version", default="")
         self._architecture = self._file.metadata.get_str("general.architecture")
         self.spec = _read_spec(self._file, self._architecture)
+        self._ternary_shapes = self.spec.ternary_shapes()
         keys = self._file.metadata
         self._native = NativeTensors(self._file, self.spec) if LAYOUT_KEY in keys else None
         self.layout = None if self._native is None else self._native.layout
         self._check_tensors()
         self.weight_types = (
-            frozenset(self._file.tensors[name].type for name in self.spec.ternary_shapes())
+            frozenset(self._file.tensors[name].type for name in self._ternary_shapes)
             if self._native is None
             else frozenset([self._native.layout])
         )
@@ -68,7 +69,7 @@ class GGUFSource:
 
     def ternary(self, name: str) -> TernaryTensor:
         if self._native is not None:
-            return self._native.ternary(name, self.spec.ternary_shapes()[name])
+            return self._native.ternary(name, self._ternary_shapes[name])
         info = self._file.tensors[name]
         rows, cols = info.shape
         factor = self._factor(name)
@@ -134,7 +135,7 @@ class GGUFSource:
     def _find_blocks(self) -> dict[str, tuple[TLName, Blocks]]:
         """The block sizes of all TL1 and TL2 tensors."""
         sizes, found = BlockSizes(self.path, self._file.metadata), {}
-        for name, (rows, columns) in self.spec.ternary_shapes().items():
+        for name, (rows, columns) in self._ternary_shapes.items():
             info = self._file.tensors.get(name)
             for tl in PRESETS:
                 if info is not None and info.type == tl:
@@ -142,7 +143,7 @@ class GGUFSource:
         return found
 
     def _check_tensors(self) -> None:
-        ternary, dense = self.spec.ternary_shapes(), self.spec.dense_shapes()
+        ternary, dense = self._ternary_shapes, self.spec.dense_shapes()
         known = [*dense]
         if self._native is None:
             known += ternary

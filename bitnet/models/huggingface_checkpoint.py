@@ -65,24 +65,25 @@ class HuggingFaceSource:
         self.name = folder.resolve().name
         self.size_bytes = self._files.size_bytes
         self.spec = config.spec(has_head="lm_head.weight" in self._files.tensors)
+        self._ternary_shapes = self.spec.ternary_shapes()
         self._modules = {
             name: self._find_module(name)
-            for name in (*self.spec.ternary_shapes(), *self.spec.dense_shapes())
+            for name in (*self._ternary_shapes, *self.spec.dense_shapes())
         }
-        for name, shape in self.spec.ternary_shapes().items():
+        for name, shape in self._ternary_shapes.items():
             self._check_ternary(self._modules[name], shape)
         for name, dense_shape in self.spec.dense_shapes().items():
             self._check_dense(self._modules[name], dense_shape)
         self._check_others()
         self.weight_types = frozenset(
             self._files.tensors[f"{self._modules[name]}.weight"].dtype
-            for name in self.spec.ternary_shapes()
+            for name in self._ternary_shapes
         )
 
     def ternary(self, name: str) -> TernaryTensor:
         module = self._modules[name]
         info = self._files.tensors[f"{module}.weight"]
-        shape = self.spec.ternary_shapes()[name]
+        shape = self._ternary_shapes[name]
         factor = self._factor(module)
         if info.dtype == "U8":
             return QuartersTensor(
@@ -174,7 +175,7 @@ class HuggingFaceSource:
         """Refuse tensors that would change the result and that nothing here would use."""
         used = {f"{module}.weight" for module in self._modules.values()}
         if self._weights.linear_class != "latent":
-            used |= {f"{self._modules[name]}.weight_scale" for name in self.spec.ternary_shapes()}
+            used |= {f"{self._modules[name]}.weight_scale" for name in self._ternary_shapes}
         if self.spec.tied_head:
             used.add("lm_head.weight")
         for name in sorted(self._files.tensors.keys() - used):

@@ -39,7 +39,8 @@ class StoredTensor:
 
     def _scaled(self, scale: float) -> float:
         """`scale * factor` in float32, checked."""
-        value = np.float32(scale) * np.float32(self.factor)
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = np.float32(scale) * np.float32(self.factor)
         if not (np.isfinite(value) and value >= 0):
             raise self._invalid(f"its scale is {value}, not finite and positive")
         return float(value)

@@ -98,6 +98,7 @@ def write_blocks(model: TinyModel, path: Path) -> None:
         for name, blocks in (("ffn_gate", TL1_BLOCKS), ("ffn_up", TL2_BLOCKS))
         for size in ("bm", "bk", "bmm")
     }
+    keys |= {"bitnet.attention.key_length": 8, "bitnet.attention.value_length": 8}
     head = TensorData("output.weight", (12, 256), "Q8_0", q8_0.quantize(np.ones((12, 256), "f4")))
     scale = TensorData("blk.0.attn_q.scale", (1,), "F32", np.ones(1, np.float32))
     write_tiny_gguf(
@@ -275,7 +276,8 @@ EVERYTHING = """
 {{ text[::-1] if text else none }} {{ {'a': 1, 'b': [2, (3, 4)]} | dictsort }} {{ 1.5 | round }}
 {{ range(3) | map('string') | list }} {{ strftime_now('%d %b') | length }} {{ '5' | int + 1 }}
 {%- if messages | length > 99 -%}{{ raise_exception('too many') }}{%- endif -%}
-{% call(x) say('a') %}{{ x }}{% endcall %}{% filter upper %}b{% endfilter %}
+{% macro twice(x) %}{{ caller(x) ~ caller(x) }}{% endmacro %}
+{% call(x) twice('a') %}{{ x }}{% endcall %}{% filter upper %}b{% endfilter %}
 """
 
 

@@ -20,6 +20,7 @@ from bitnet.errors import (
 )
 from bitnet.formats.gguf_writer import TensorData
 from bitnet.models.checkpoint import open_checkpoint
+from bitnet.models.spec import ModelSpec
 
 Maker = Callable[..., Any]
 Tensors = list[TensorData]
@@ -434,3 +435,22 @@ def test_a_tokenizer_larger_than_the_model_is_refused(
         pytest.raises(InvalidModelError, match="has 41 tokens, the model only 40"),
     ):
         _ = checkpoint.tokenizer
+
+
+def test_a_tensor_is_found_without_listing_all_others(
+    tiny: Maker, write_gguf_model: Maker, write_folder_model: Maker, tmp_path: Path
+) -> None:
+    """Or else opening a deep model would take time by the square of its layers."""
+    model = tiny(ARCH)
+    for path in (
+        write_gguf_model(model, tmp_path / "m.gguf"),
+        write_folder_model(model, tmp_path / "folder"),
+    ):
+        with open_checkpoint(path) as checkpoint, pytest.MonkeyPatch.context() as patch:
+            names = [*checkpoint.spec.ternary_shapes()], [*checkpoint.spec.dense_shapes()]
+            for method in ("ternary_shapes", "dense_shapes"):
+                patch.setattr(ModelSpec, method, None)
+            for name in names[0]:
+                assert checkpoint.ternary(name).shape
+            for name in names[1]:
+                assert checkpoint.dense(name).data.size
