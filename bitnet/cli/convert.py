@@ -72,6 +72,8 @@ def convert(
         bitnet convert model.gguf model-b3.gguf
 
         bitnet convert model.gguf model-tq2.gguf --to tq2_0 --embed q6_k
+
+    bitnet convert model.gguf folder --to hf
     """
     _check(out, force)
     with progress("converting") as show:

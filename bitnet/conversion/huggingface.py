@@ -62,6 +62,12 @@ class _Folder:
             raise UnsupportedModelError(
                 path, f"heads {spec.q_size} wide in all, not {spec.hidden_size}: not a BitNet model"
             )
+        if spec.hidden_size % spec.n_heads:
+            raise UnsupportedModelError(
+                path,
+                f"width {spec.hidden_size} is no multiple of {spec.n_heads} heads, as "
+                "transformers wants it",
+            )
         self._ternary = {name: origin.ternary(name) for name in spec.ternary_shapes()}
         self._scales = {name: self._scale(tensor) for name, tensor in self._ternary.items()}
 

@@ -234,7 +234,11 @@ class _Settings:
 
     def _read_object(self, name: str) -> dict[str, Any]:
         path = self.folder / name
-        return parse_object(path, _read(path, MAX_CONFIG_BYTES), "this") if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        # config.json is taken as for the model; that of Llama3-8B-1.58 has a key twice.
+        unique = name != "config.json"
+        return parse_object(path, _read(path, MAX_CONFIG_BYTES), "this", unique=unique)
 
     def _read_text(self, name: str) -> str:
         try:

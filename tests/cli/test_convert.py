@@ -34,6 +34,18 @@ def test_a_model_is_written_for_other_engines(run: Run, model: Path, tmp_path: P
     assert run("run", "-m", out, "-p", "hello", "--temperature", "0").stdout.strip() == TEXT.strip()
 
 
+def test_a_model_is_written_as_a_folder_and_back(run: Run, model: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "hf", tmp_path / "out.gguf"
+    result = run("convert", model, folder, "--to", "hf")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert run("convert", folder, out, "--to", "i2_s").exit_code == 0
+    for path in (folder, out):
+        done = run("run", "-m", path, "-p", "hello", "--temperature", "0")
+        assert done.stdout.strip() == TEXT.strip()
+    assert run("convert", model, folder, "--to", "hf").exit_code == 2
+    assert run("convert", model, folder, "--to", "hf", "--force").exit_code == 0
+
+
 def test_block_sizes_come_from_a_configuration(run: Run, model: Path, tmp_path: Path) -> None:
     out, config = tmp_path / "out.gguf", tmp_path / "mine.ini"
     result = run("convert", model, out, "--to", "tl1")

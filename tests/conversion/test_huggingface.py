@@ -277,6 +277,12 @@ def test_models_that_folders_cannot_hold_are_refused(tmp_path: Path) -> None:
     write_tiny_gguf(odd, tmp_path / "odd.gguf", linear_type="F32")
     with pytest.raises(UnsupportedModelError, match=r"ffn_gate.*: 130 rows cannot be packed by fo"):
         convert(tmp_path / "odd.gguf", tmp_path / "hf", "hf")
+    uneven = make_tiny("llama", n_heads=3, n_kv_heads=1, head_dim=64)
+    keys = {f"llama.attention.{name}_length": 64 for name in ("key", "value")}
+    keys |= {"llama.rope.dimension_count": 64}
+    write_tiny_gguf(uneven, tmp_path / "uneven.gguf", linear_type="F32", metadata=keys)
+    with pytest.raises(UnsupportedModelError, match="width 128 is no multiple of 3 heads"):
+        convert(tmp_path / "uneven.gguf", tmp_path / "hf", "hf")
     model = make_tiny("llama")
     model.scales["blk.0.attn_v.weight"] = 0.0
     write_tiny_gguf(model, tmp_path / "zero.gguf")

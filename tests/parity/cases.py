@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 # How published checkpoints of the four kinds keep their weights:
 # 2B-4T; 2B-4T-bf16; 1bitLLM large and 3B; Llama3-8B-1.58, Falcon3 and Falcon-E.
@@ -30,6 +31,8 @@ class Case:
     eps: float = 1e-5
     tied: bool = True
     dtype: Literal["bf16", "f16", "f32"] = "bf16"
+    published: Mapping[str, Any] = field(default_factory=dict)
+    """What config.json has besides or instead."""
 
 
 # In a deep model only the start of a sequence is free of ties, so there are many starts.

@@ -55,7 +55,10 @@ def config(case: Case) -> dict[str, Any]:
         "torch_dtype": {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}[case.dtype],
         "quantization_config": {"quant_method": "bitnet", **_QUANTIZATION[case.style]},
     }
-    return values if case.head_dim is None else {**values, "head_dim": case.head_dim}
+    if case.head_dim is not None:
+        values["head_dim"] = case.head_dim
+    # transformers runs those of 1bitLLM under other names, as `write` has it.
+    return values if case.style == "1bitllm" else {**values, **case.published}
 
 
 def tensors(case: Case) -> dict[str, torch.Tensor]:
@@ -125,10 +128,10 @@ def write(case: Case, folder: Path) -> tuple[list[Expected], Agreement]:
             sequences, transformers_logits(folder, sequences), exact, strict=True
         )
     ]
-    if case.style == "1bitllm":  # transformers runs them under other names
+    if case.style == "1bitllm":
         del values["quantization_config"]
         values |= {"architectures": ["BitnetForCausalLM"], "model_type": "llama"}
-        values |= {"weight_bits": 1, "input_bits": 8}
+        values |= {"weight_bits": 1, "input_bits": 8, **case.published}
         _save(folder, values, {_name_in_1bitllm(name): weight for name, weight in weights.items()})
     return expected, judge([logits for logits, _ in exact], expected, case.layers)
 

@@ -57,6 +57,12 @@ def test_files_beside_it_have_the_last_word(byte_level: Any, tmp_path: Path) -> 
     assert not tokenizer.add_eos
 
 
+def test_the_last_of_two_ids_in_config_json_counts(byte_level: Any, tmp_path: Path) -> None:
+    save(byte_level.library, tmp_path, "$A")
+    (tmp_path / "config.json").write_text('{"eos_token_id": 65, "eos_token_id": 66}')
+    assert open_tokenizer(tmp_path).eos_id == 66
+
+
 def test_a_sentencepiece_model_alone(tmp_path: Path) -> None:
     path = tmp_path / "my.model"
     path.write_bytes(train_sentencepiece(adds_space=True, byte_fallback=True))
