@@ -93,10 +93,10 @@ def scratch_sizes(plan: Plan, n: int) -> Sizes:
     """The buffers of bn_batch for steps of up to `n` tokens."""
     return {
         "x": (n * plan.hidden, np.float32),
-        "row": (n * plan.widest, np.float32),
-        "q": (n * plan.widest_q, np.int8),
-        "q_scale": (n, np.float32),
-        "q_total": (n, np.int32),
+        "row": (n * plan.widest_row, np.float32),
+        "q": (n * plan.q_bytes, np.int8),
+        "q_scale": (n * plan.n_inputs, np.float32),
+        "q_total": (n * plan.n_inputs, np.int32),
         "qkv": (n * plan.qkv, np.float32),
         **head_scratch(plan, n),
     }
