@@ -13,12 +13,18 @@ JSONValue: TypeAlias = Union[bool, int, float, str, "list[JSONValue]", "dict[str
 
 def parse_object(path: Path, raw: bytes, what: str) -> dict[str, JSONValue]:
     """A JSON object whose keys are unique at every level, or InvalidModelError."""
-    try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:  # ValueError: syntax, UTF-8, our own, digits
-        raise InvalidModelError(path, f"{what} is not valid JSON: {error}") from error
+    value = parse_json(path, raw, what)
     if not isinstance(value, dict):
         raise InvalidModelError(path, f"{what} is not a JSON object")
+    return value
+
+
+def parse_json(path: Path, raw: bytes, what: str) -> JSONValue:
+    """A JSON value in which keys of objects are unique, or InvalidModelError."""
+    try:
+        value: JSONValue = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:  # ValueError: syntax, UTF-8, our own, digits
+        raise InvalidModelError(path, f"{what} is not valid JSON: {error}") from error
     return value
 
 

@@ -11,7 +11,7 @@ from bitnet.errors import InvalidArgumentError
 Activation = Literal["relu2", "silu", "gelu"]
 RopePairing = Literal["halves", "interleaved"]
 # How an embedding model makes one vector of the hidden states of a text.
-Pooling = Literal["none", "mean", "cls", "last"]
+Pooling = Literal["mean", "cls", "last"]
 
 _LIMITS = {
     "n_layers": 1024,
@@ -53,7 +53,7 @@ class ModelSpec:
     sub_norms: bool
     """Whether there are norms before the output and down projections."""
     tied_head: bool
-    """Whether the token embedding is also the output head, if there is a head at all."""
+    """Whether the token embedding is also the output head, and there is no table for that."""
     input_norms: bool = False
     """Whether each linear layer has a norm of its own before it, besides those for all."""
     qk_norms: bool = False
@@ -62,8 +62,11 @@ class ModelSpec:
     """Whether what attention and the feed-forward give is normed before it is added."""
     scaled_embedding: bool = False
     """Whether embeddings are multiplied by the square root of hidden_size."""
+    has_head: bool = True
+    """Whether there is an output head, and so logits; embedding models give hidden states."""
     pooling: Pooling | None = None
-    """Of an embedding model, which has no output head; ``none`` where its files do not say."""
+    """What the files say of making embeddings: the mean of the hidden states of a text, or that of
+    its first or last token."""
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
@@ -89,7 +92,7 @@ class ModelSpec:
         for name, choices in (
             ("rope_pairing", ("halves", "interleaved")),
             ("activation", ("relu2", "silu", "gelu")),
-            ("pooling", (None, "none", "mean", "cls", "last")),
+            ("pooling", (None, "mean", "cls", "last")),
         ):
             if getattr(self, name) not in choices:
                 raise InvalidArgumentError(
@@ -98,13 +101,8 @@ class ModelSpec:
                 )
         if self.input_norms and self.sub_norms:
             raise InvalidArgumentError("input_norms and sub_norms exclude each other")
-        if self.pooling is not None and not self.tied_head:
-            raise InvalidArgumentError("a model with pooling has no output head of its own")
-
-    @property
-    def has_head(self) -> bool:
-        """Whether there are logits, and not only hidden states."""
-        return self.pooling is None
+        if not (self.has_head or self.tied_head):
+            raise InvalidArgumentError("without an output head there is no table for one")
 
     @property
     def q_size(self) -> int:
@@ -147,9 +145,7 @@ class ModelSpec:
             layer |= {"attn_q_norm": self.head_dim, "attn_k_norm": self.head_dim}
         if self.post_norms:
             layer |= {"post_attention_norm": hidden, "post_ffw_norm": hidden}
-        shapes: dict[str, tuple[int, ...]] = {
-            "token_embd.weight": (self.vocab_size, hidden)
-        }
+        shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (self.vocab_size, hidden)}
         for n in range(self.n_layers):
             shapes |= {f"blk.{n}.{name}.weight": (width,) for name, width in layer.items()}
         shapes["output_norm.weight"] = (hidden,)

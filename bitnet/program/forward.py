@@ -118,6 +118,7 @@ class _Forward:
     def layer(self, number: Value, weights: StructRef) -> None:
         spec = self.spec
         add = self.store_row if spec.post_norms else self.add_to_x
+        store_both = self.store_gate_up if spec.input_norms else self.store_gated
         self.quantize_inputs(weights, "qkv", "attn_norm", self.residual)
         self.linear(weights, "qkv", self.store_qkv)
         self.attention.rotate_and_keep(number, weights)
@@ -126,7 +127,7 @@ class _Forward:
         self.linear(weights, "attn_output", add)
         self.post_norm(weights, "post_attention_norm")
         self.quantize_inputs(weights, "gate_up", "ffn_norm", self.residual)
-        self.linear(weights, "gate_up", self.store_gate_up if spec.input_norms else self.store_gated)
+        self.linear(weights, "gate_up", store_both)
         self.quantize_inputs(weights, "down", "ffn_sub_norm", self.gated)
         self.linear(weights, "down", add)
         self.post_norm(weights, "post_ffw_norm")
@@ -139,7 +140,7 @@ class _Forward:
         Where each part of the linear has a norm of its own, that follows on the common one, if the
         model has that.
         """
-        k, matrix = self.k, matrices(self.spec)[name]
+        matrix = matrices(self.spec)[name]
         with self.team.phase(norm, self.n_tokens) as token:
             x = source(token)
             if self.spec.sub_norms or not norm.endswith("sub_norm"):

@@ -176,7 +176,7 @@ CASES = {
 }
 # Embedding models: hidden states only.
 QWEN3 = spec(
-    "qwen3", activation="silu", sub_norms=False, input_norms=True, qk_norms=True, pooling="last"
+    "qwen3", activation="silu", sub_norms=False, input_norms=True, qk_norms=True, has_head=False
 )
 GEMMA3 = replace(
     QWEN3, architecture="gemma3", activation="gelu", post_norms=True, scaled_embedding=True

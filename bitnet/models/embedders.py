@@ -1,0 +1,103 @@
+"""The embedding models: Qwen3 and Gemma 3 with a norm of its own before each ternary linear layer.
+
+They have no output head, whatever their files hold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+from bitnet.errors import InvalidModelError, UnsupportedModelError
+from bitnet.formats.strict_json import JSONValue, parse_json
+from bitnet.models.spec import Pooling
+
+EMBEDDERS = ("qwen3", "gemma3")
+MAX_BYTES = 2**24
+
+# Canonical names of the norms that Gemma adds 1 to; those before linear layers are as usual.
+_NATIVE_NORMS = frozenset(
+    {"attn_norm", "ffn_norm", "attn_q_norm", "attn_k_norm", "post_attention_norm", "post_ffw_norm"}
+    | {"output_norm"}
+)
+_POOLING_MODES: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+}
+
+
+class Traits(TypedDict):
+    """Those of `ModelSpec` that an architecture decides."""
+
+    input_norms: bool
+    qk_norms: bool
+    post_norms: bool
+    scaled_embedding: bool
+    has_head: bool
+
+
+def traits(architecture: str) -> Traits:
+    is_embedder, is_gemma = architecture in EMBEDDERS, architecture == "gemma3"
+    return Traits(
+        input_norms=is_embedder,
+        qk_norms=is_embedder,
+        post_norms=is_gemma,
+        scaled_embedding=is_gemma,
+        has_head=not is_embedder,
+    )
+
+
+def stored_minus_one(architecture: str, name: str) -> bool:
+    """Whether Hugging Face folders store a float tensor, by its canonical name, less 1.
+
+    In GGUF files that 1 has been added.
+    """
+    return architecture == "gemma3" and name.split(".")[-2] in _NATIVE_NORMS
+
+
+def read_pooling(folder: Path) -> Pooling | None:
+    """What the files of sentence-transformers in a folder say; None where there are none.
+
+    Raises InvalidModelError for broken ones, UnsupportedModelError for other ways than `Pooling`.
+    """
+    modules_path = folder / "modules.json"
+    if not modules_path.is_file():
+        return None
+    modules = parse_json(modules_path, _read(modules_path), "the list of modules")
+    for module in modules if isinstance(modules, list) else [None]:
+        if not isinstance(module, dict) or not isinstance(kind := module.get("type"), str):
+            raise InvalidModelError(modules_path, "must be a list of objects with a type")
+        if kind.endswith("Pooling"):
+            return _pooling_of(modules_path, module.get("path"))
+    return None
+
+
+def _pooling_of(modules_path: Path, place: JSONValue) -> Pooling:
+    """place: the folder of the module, beside modules.json."""
+    if not isinstance(place, str) or Path(place).name != place:
+        raise InvalidModelError(modules_path, f"the path of a module is {place!r}, not a folder")
+    path = modules_path.parent / place / "config.json"
+    config = parse_json(path, _read(path), "the config")
+    if not isinstance(config, dict):
+        raise InvalidModelError(path, "the config is not a JSON object")
+    chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
+    if len(chosen) != 1 or chosen[0] not in _POOLING_MODES:
+        raise UnsupportedModelError(
+            path, f"must choose one of {', '.join(_POOLING_MODES)}, not {', '.join(chosen) or None}"
+        )
+    pooling = _POOLING_MODES[chosen[0]]
+    if pooling != "last" and not config.get("include_prompt", True):
+        raise UnsupportedModelError(path, "pooling without the prompt is not supported")
+    return pooling
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InvalidModelError(path, f"cannot be read: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise InvalidModelError(path, f"has more than {MAX_BYTES} bytes")
+    return data
