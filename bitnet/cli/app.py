@@ -15,6 +15,7 @@ from bitnet.cli.bench import bench
 from bitnet.cli.chat import chat
 from bitnet.cli.convert import convert
 from bitnet.cli.doctor import doctor
+from bitnet.cli.embed import embed
 from bitnet.cli.groups import flat
 from bitnet.cli.inspect import inspect
 from bitnet.cli.outcome import exit_codes
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 COMMANDS = {
     command.__name__: command
-    for command in (run, chat, tokenize, convert, inspect, verify, repair, bench, doctor)
+    for command in (run, chat, embed, tokenize, convert, inspect, verify, repair, bench, doctor)
 }
 for command in COMMANDS.values():
     app.command()(exit_codes()(flat(command)))

@@ -16,6 +16,7 @@ Activation = Literal["relu2", "silu", "gelu"]
 # x / (1 + exp(-2u)): 2u = x * (_LINEAR + _CUBIC * x**2).
 _LINEAR = 2 * math.sqrt(2 / math.pi)
 _CUBIC = 0.044715 * _LINEAR
+_MOST = 1e4  # of x**2: exp(-2u) is 0, or as large as it gets, long before
 
 
 def gated(k: Function, gate: Value, up: Value, activation: Activation) -> Value:
@@ -28,7 +29,8 @@ def gated(k: Function, gate: Value, up: Value, activation: Activation) -> Value:
         return positive * positive * up
     exponent = gate
     if activation == "gelu":
-        exponent = gate * k.fma(gate * gate, gate.constant(_CUBIC), gate.constant(_LINEAR))
+        square = k.min(gate * gate, _MOST)
+        exponent = gate * k.fma(square, gate.constant(_CUBIC), gate.constant(_LINEAR))
     return gate / (exp(k, -exponent) + 1.0) * up
 
 
@@ -38,6 +40,7 @@ def gated_reference(gate: F32, up: F32, activation: Activation) -> F32:
         return positive * positive * up
     exponent = gate
     if activation == "gelu":
-        factor = fma_reference(gate * gate, np.float32(_CUBIC), np.float32(_LINEAR))
-        exponent = gate * factor
+        with np.errstate(over="ignore"):
+            square = np.minimum(gate * gate, np.float32(_MOST))
+        exponent = gate * fma_reference(square, np.float32(_CUBIC), np.float32(_LINEAR))
     return gate / (exp_reference(-exponent) + np.float32(1)) * up

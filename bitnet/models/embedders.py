@@ -75,7 +75,7 @@ def read_pooling(folder: Path) -> Pooling | None:
 
 def _pooling_of(modules_path: Path, place: JSONValue) -> Pooling:
     """place: the folder of the module, beside modules.json."""
-    if not isinstance(place, str) or Path(place).name != place:
+    if not isinstance(place, str) or Path(place).name != place or place == "..":
         raise InvalidModelError(modules_path, f"the path of a module is {place!r}, not a folder")
     path = modules_path.parent / place / "config.json"
     config = parse_json(path, _read(path), "the config")
