@@ -28,13 +28,13 @@ uninstall: $(VENV)/dev.stamp
 	$(INSTALL) --uninstall
 
 test: $(VENV)/dev.stamp build/libbitnet.stamp
-	$(VENV)/bin/python -m pytest -rs
+	$(VENV)/bin/python -m pytest -rsfE
 
 compat: $(VENV)/dev.stamp
 	rm -rf build/prefix
 	$(VENV)/bin/python install_cffi.py "$(CURDIR)/build/prefix"
 	BITNET_LIBRARY="$(CURDIR)/build/prefix/lib/libbitnet.so" \
-		$(VENV)/bin/python -m pytest -rs compat_tests
+		$(VENV)/bin/python -m pytest -rsfE compat_tests
 
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff check .
@@ -42,7 +42,7 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy
 
 parity: parity-venv
-	$(PARITY)/bin/python -m pytest -rs tests/parity tests/training
+	$(PARITY)/bin/python -m pytest -rsfE tests/parity tests/training
 
 parity-venv: $(PARITY)/torch.stamp
 

@@ -12,10 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 
 from bitnet.formats.gguf_writer import TensorData, write_gguf
 from bitnet.quant import i2s
 from tests.models.conftest import as_type, bf16, rounded, write_safetensors
+from tests.tokenizers.conftest import PUBLISHED_SPLITS
 
 Array = npt.NDArray[Any]
 Kind = Literal["qwen3", "gemma3"]
@@ -208,6 +211,24 @@ def write_pooling(folder: Path, modes: dict[str, Any]) -> None:
         **modes,
     }
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Qwen3's, with no merges: a token for each byte, and the end of text after them."""
+    tokens = {letter: id for id, letter in enumerate(byte_letters())}
+    encoder = Tokenizer(models.BPE(tokens, []))
+    pattern = Regex(PUBLISHED_SPLITS["qwen2"])
+    encoder.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(pattern, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    encoder.decoder = decoders.ByteLevel()
+    end = "<|endoftext|>"
+    encoder.add_special_tokens([AddedToken(end, special=True, normalized=False)])
+    encoder.post_processor = TemplateProcessing(single=f"$A {end}", special_tokens=[(end, END)])
+    encoder.save(str(folder / "tokenizer.json"))
 
 
 def _latent(rng: np.random.Generator, rows: int, columns: int) -> Array:

@@ -28,7 +28,16 @@ MAY_IMPORT = {
     "program": {*BASE, "quant", "models", "codegen", "kernels"},
     "engine": {*BASE, "program", "kernels"},
     "generation": {"errors", "engine", "tokenizers"},
-    "conversion": {*BASE, "quant", "formats", "models", "codegen", "kernels", "program"},
+    "conversion": {
+        *BASE,
+        "quant",
+        "formats",
+        "tokenizers",
+        "models",
+        "codegen",
+        "kernels",
+        "program",
+    },
     "checkup": {
         *BASE,
         "quant",

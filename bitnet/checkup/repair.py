@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +21,8 @@ from bitnet.formats import sniff
 from bitnet.formats.gguf import GGUFFile
 from bitnet.formats.gguf_writer import TensorData, WritableValue, write_gguf
 from bitnet.quant import i2s
+from bitnet.quant.i2s import SourceLayout
 from bitnet.quant.ternary import TRAILER_BYTES
-
-SourceLayout = Literal["x86", "arm64"]
 
 _BYTES_AT_ONCE = 1 << 24  # whole blocks of I2_S
 

@@ -13,7 +13,7 @@ import bitnet
 from bitnet.cli import config
 from bitnet.cli.bench import bench
 from bitnet.cli.chat import chat
-from bitnet.cli.convert import convert
+from bitnet.cli.convert import convert, quantize_embeddings
 from bitnet.cli.doctor import doctor
 from bitnet.cli.embed import embed
 from bitnet.cli.groups import flat
@@ -33,8 +33,22 @@ app = typer.Typer(
 )
 COMMANDS = {
     command.__name__: command
-    for command in (run, chat, embed, tokenize, convert, inspect, verify, repair, bench, doctor)
+    for command in (
+        run,
+        chat,
+        embed,
+        tokenize,
+        convert,
+        quantize_embeddings,
+        inspect,
+        verify,
+        repair,
+        bench,
+        doctor,
+    )
 }
+# How a model is run says nothing of how one is to be written.
+_WRITERS = {"convert", "quantize_embeddings"}
 for command in COMMANDS.values():
     app.command()(exit_codes()(flat(command)))
 app.add_typer(config.app, name="config")
@@ -73,8 +87,11 @@ def root(
         sys.stdout.reconfigure(errors="replace")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape", newline="")
+    if context.invoked_subcommand == doctor.__name__:  # which tells all that is wrong with them
+        context.obj = config_file
+        return
     with exit_codes():
         context.obj = read(config_file)
     CURRENT.set(context.obj)
     defaults = context.obj.option_defaults()
-    context.default_map = dict.fromkeys(COMMANDS, defaults)
+    context.default_map = dict.fromkeys(COMMANDS.keys() - _WRITERS, defaults)

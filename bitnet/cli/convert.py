@@ -1,4 +1,4 @@
-"""`bitnet convert`: a model as a file that needs no repacking."""
+"""`bitnet convert` and `bitnet quantize-embeddings`: a model in other formats."""
 
 from __future__ import annotations
 
@@ -9,33 +9,109 @@ import typer
 
 from bitnet import conversion
 from bitnet.cli.progress import progress
+from bitnet.conversion import Target
+from bitnet.conversion.tables import TableType
 from bitnet.errors import InvalidArgumentError
+from bitnet.quant.i2s import SourceLayout
 from bitnet.quant.tiled import TiledName
+
+_Table = Literal["as-is", TableType]
+_Force = Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")]
 
 
 def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="GGUF file or Hugging Face folder.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="What to write.", show_default=False)],
+    to: Annotated[
+        Target,
+        typer.Option(
+            help="native: a GGUF file that loads at once and takes no memory of its own; hf: a "
+            "Hugging Face folder; the others: a GGUF file of that type. Weights stay the same, but "
+            "tq1_0, tq2_0 and iq1_bn round their scales to float16."
+        ),
+    ] = "native",
+    layout: Annotated[
+        TiledName | None,
+        typer.Option(
+            help="How the weights of a native file lie in memory: b3 (1.6 bits) or 2bit.",
+            show_default="b3",
+        ),
+    ] = None,
+    embed: Annotated[_Table, typer.Option(help="How to store the embedding.")] = "as-is",
+    head: Annotated[
+        _Table,
+        typer.Option(
+            help="How to store the output head. One that is the embedding too stays that, unless "
+            "the two shall differ."
+        ),
+    ] = "as-is",
+    source_layout: Annotated[
+        SourceLayout,
+        typer.Option(
+            help="arm64 for I2_S that an ARM build of bitnet.cpp has written, in blocks of 64 "
+            "weights: files do not show it."
+        ),
+    ] = "x86",
+    tl_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="kernel_config.ini with the block sizes for tl1 and tl2, where a shape is not one "
+            "of those that bitnet.cpp comes with.",
+            show_default=False,
+        ),
+    ] = None,
+    force: _Force = False,
+) -> None:
+    """Write a model in another format.
+
+    OUT appears when all of it is written and was read again. For example:
+
+        bitnet convert model.gguf model-b3.gguf
+
+        bitnet convert model.gguf model-tq2.gguf --to tq2_0 --embed q6_k
+    """
+    _check(out, force)
+    with progress("converting") as show:
+        conversion.convert(
+            source,
+            out,
+            to,
+            layout=layout,
+            embed=_type(embed),
+            head=_type(head),
+            source_layout=source_layout,
+            tl_config=tl_config,
+            overwrite=force,
+            progress=show,
+        )
+
+
+def quantize_embeddings(
     source: Annotated[Path, typer.Argument(metavar="IN", help="GGUF file.", show_default=False)],
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="GGUF file to write.", show_default=False)
     ],
-    layout: Annotated[
-        TiledName,
-        typer.Option(help="How ternary weights will lie in memory: b3 (1.6 bits) or 2bit."),
-    ] = "b3",
-    head: Annotated[
-        Literal["as-is", "q8_0", "q6_k"],
-        typer.Option(help="How to store the table of the output head."),
-    ] = "as-is",
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+    type: Annotated[TableType, typer.Option(help="How to store it.", show_default=False)],
+    force: _Force = False,
 ) -> None:
-    """Write a model as a file whose weights are used where they are mapped.
+    """Write a GGUF file with its embedding in another type.
 
-    It loads at once and takes no memory of its own; results are the same. For example:
+    All else is copied as it is. For example:
 
-        bitnet convert model.gguf model-b3.gguf
+        bitnet quantize-embeddings model.gguf smaller.gguf --type q6_k
     """
+    _check(out, force)
+    with progress("quantizing") as show:
+        conversion.quantize_embeddings(source, out, type, overwrite=force, progress=show)
+
+
+def _check(out: Path, force: bool) -> None:
     if out.exists() and not force:
         raise InvalidArgumentError(f"{out} exists; --force replaces it")
-    with progress("converting") as show:
-        table = None if head == "as-is" else head
-        conversion.convert(source, out, layout, table, overwrite=force, progress=show)
+
+
+def _type(table: _Table) -> TableType | None:
+    return None if table == "as-is" else table

@@ -8,6 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import llvmlite
@@ -16,6 +17,7 @@ import typer
 
 import bitnet
 from bitnet import BitNetError, config
+from bitnet.cli.settings import read
 from bitnet.codegen import find_target, missing_features, target_names
 from bitnet.codegen.detect import host_features
 from bitnet.codegen.x86 import VARIANTS
@@ -31,13 +33,14 @@ class UnhealthyError(Exception):
     """A check failed; the message says how."""
 
 
-def doctor() -> None:
+def doctor(context: typer.Context) -> None:
     """Show what this machine offers and check that everything works.
 
     The exit code is 1 when something does not.
     """
     checks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
         ("bitnet", versions),
+        ("settings", partial(settings, context.obj)),
         ("cpu", cpu),
         ("target", targets),
         ("threads", threads),
@@ -64,6 +67,12 @@ def versions() -> list[str]:
         f"{bitnet.__version__}, Python {platform.python_version()} on {platform.platform()}",
         f"llvmlite {llvmlite.__version__}, LLVM {llvm_version}",
     ]
+
+
+def settings(file: Path | None) -> list[str]:
+    """What is set, for commands that take such an option, by file and environment."""
+    origins = read(file).origins.items()
+    return [f"{name}, by {origin}" for name, origin in origins] or ["all are the defaults"]
 
 
 def cpu() -> list[str]:

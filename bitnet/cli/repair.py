@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from bitnet.checkup.repair import SourceLayout, find_repairs, write_repaired
+from bitnet.checkup.repair import find_repairs, write_repaired
 from bitnet.errors import printable
+from bitnet.quant.i2s import SourceLayout
 
 
 def repair(

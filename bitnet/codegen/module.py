@@ -51,6 +51,10 @@ class Module:
             return self.llvm.globals[name]
         function = ir.Function(self.llvm, ir.FunctionType(returns, args), name)
         function.attributes.add("nounwind")
+        # Loops stay loops: a call of memset would need libc, which not every target has, and
+        # sanitizers of a host would see only that of all that happens here. (llvmlite's own list
+        # of attributes lacks this one.)
+        set.add(function.attributes, '"no-builtins"')
         if not exported:
             function.linkage = "internal"
         k = Function(self, function)

@@ -27,6 +27,10 @@ _POOLING_MODES: dict[str, Pooling] = {
 }
 
 
+# Of GGUF files; 0 is none.
+POOLING_TYPES: dict[Pooling, int] = {"mean": 1, "cls": 2, "last": 3}
+
+
 class Traits(TypedDict):
     """Those of `ModelSpec` that an architecture decides."""
 
@@ -64,7 +68,7 @@ def read_pooling(folder: Path) -> Pooling | None:
     modules_path = folder / "modules.json"
     if not modules_path.is_file():
         return None
-    modules = parse_json(modules_path, _read(modules_path), "the list of modules")
+    modules = parse_json(modules_path, _read(modules_path), "the list of modules", unique=False)
     for module in modules if isinstance(modules, list) else [None]:
         if not isinstance(module, dict) or not isinstance(kind := module.get("type"), str):
             raise InvalidModelError(modules_path, "must be a list of objects with a type")
@@ -78,7 +82,7 @@ def _pooling_of(modules_path: Path, place: JSONValue) -> Pooling:
     if not isinstance(place, str) or Path(place).name != place or place == "..":
         raise InvalidModelError(modules_path, f"the path of a module is {place!r}, not a folder")
     path = modules_path.parent / place / "config.json"
-    config = parse_json(path, _read(path), "the config")
+    config = parse_json(path, _read(path), "the config", unique=False)
     if not isinstance(config, dict):
         raise InvalidModelError(path, "the config is not a JSON object")
     chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value]

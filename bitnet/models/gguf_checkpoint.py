@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
 from bitnet.formats.gguf import GGUFFile, TensorInfo
 from bitnet.models.block_tensors import BlockTensor, TernaryBlockKind
-from bitnet.models.embedders import traits
+from bitnet.models.embedders import POOLING_TYPES, traits
 from bitnet.models.native import LAYOUT_KEY, NativeTensors
 from bitnet.models.spec import Activation, ModelSpec, Pooling, RopePairing
 from bitnet.models.tensors import (
@@ -36,7 +36,6 @@ _ARCHITECTURES: dict[str, tuple[str, Activation, bool, RopePairing]] = {
     "qwen3": ("qwen3", "silu", False, "halves"),
     "gemma3": ("gemma3", "gelu", False, "halves"),
 }
-_POOLINGS: dict[int, Pooling | None] = {0: None, 1: "mean", 2: "cls", 3: "last"}
 _FLOAT_KINDS: dict[str, FloatKind] = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 _BLOCK_KINDS: dict[str, BlockKind] = {"Q8_0": "q8_0", "Q6_K": "q6_k"}
 _TERNARY_BLOCK_KINDS: dict[str, TernaryBlockKind] = {
@@ -274,6 +273,7 @@ def _read_pooling(file: GGUFFile, arch: str) -> Pooling | None:
     if key not in file.metadata:
         return None
     number = file.metadata.get_int(key, 0, _ANY)
-    if number not in _POOLINGS:
+    known = {0: None, **{number: pooling for pooling, number in POOLING_TYPES.items()}}
+    if number not in known:
         raise UnsupportedModelError(file.path, f"{key} {number} is not supported")
-    return _POOLINGS[number]
+    return known[number]

@@ -55,6 +55,19 @@ _GEMMA_NAMES = _LAYER_NAMES | {
 }
 
 
+def module_names(name: str, architecture: str) -> list[str]:
+    """The modules whose weight the canonical tensor `name` can be, that of transformers first."""
+    stem = name.removesuffix(".weight")
+    if stem == "output":
+        return ["lm_head"]
+    if stem in _TOP_NAMES:
+        return [f"{prefix}{_TOP_NAMES[stem]}" for prefix in _PREFIXES]
+    _, layer, part = stem.split(".")
+    names = _GEMMA_NAMES if architecture == "gemma3" else _LAYER_NAMES
+    paths = [f"layers.{layer}.{module}" for module in names[part]]
+    return [f"{prefix}{path}" for prefix in _PREFIXES for path in paths]
+
+
 class HuggingFaceSource:
     """An open folder; see `bitnet.models.checkpoint.Source`."""
 
@@ -124,16 +137,7 @@ class HuggingFaceSource:
 
     def _find_module(self, name: str) -> str:
         """The module whose weight is the canonical tensor `name`."""
-        stem = name.removesuffix(".weight")
-        if stem == "output":
-            choices = ["lm_head"]
-        elif stem in _TOP_NAMES:
-            choices = [f"{prefix}{_TOP_NAMES[stem]}" for prefix in _PREFIXES]
-        else:
-            _, layer, part = stem.split(".")
-            names = _GEMMA_NAMES if self.spec.architecture == "gemma3" else _LAYER_NAMES
-            paths = [f"layers.{layer}.{module}" for module in names[part]]
-            choices = [f"{prefix}{path}" for prefix in _PREFIXES for path in paths]
+        choices = module_names(name, self.spec.architecture)
         for module in choices:
             if f"{module}.weight" in self._files.tensors:
                 return module

@@ -52,7 +52,8 @@ class ModelConfig:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.path = folder / "config.json"
-        self._values = parse_object(self.path, self._read(), "the config")
+        # Those of Llama3-8B-1.58 have quantization_config twice.
+        self._values = parse_object(self.path, self._read(), "the config", unique=False)
 
     def spec(self, *, has_head: bool) -> ModelSpec:
         """The model's numbers; `has_head` says whether the files hold lm_head.weight."""

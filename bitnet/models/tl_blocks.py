@@ -7,10 +7,16 @@ In this order: metadata keys ``bitnet.tl.TENSOR.bm``, ``.bk`` and ``.bmm`` of th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
 
-from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
+from bitnet.errors import (
+    InvalidArgumentError,
+    InvalidModelError,
+    ModelNotFoundError,
+    UnsupportedModelError,
+)
 from bitnet.formats.gguf_metadata import Metadata
 from bitnet.quant import tl1, tl2
 from bitnet.quant.tl_config import (
@@ -24,6 +30,7 @@ from bitnet.quant.tl_config import (
     read_config,
 )
 
+TL_PREFIX = "bitnet.tl."
 _CHECKS = {"TL1": tl1.check_blocks, "TL2": tl2.check_blocks}
 
 
@@ -50,13 +57,13 @@ class BlockSizes:
                 tensor=tensor,
             )
         try:
-            _CHECKS[name](shape, blocks)
+            check_blocks(name, shape, blocks)
         except InvalidArgumentError as error:
             raise InvalidModelError(self._path, str(error), tensor=tensor) from error
         return blocks
 
     def _from_metadata(self, tensor: str) -> Blocks | None:
-        keys = [f"bitnet.tl.{tensor}.{size}" for size in ("bm", "bk", "bmm")]
+        keys = [f"{TL_PREFIX}{tensor}.{field.name}" for field in fields(Blocks)]
         if not any(key in self._metadata for key in keys):
             return None
         return Blocks(*(self._metadata.get_int(key, 1, MAX_SIZE - 1) for key in keys))
@@ -64,17 +71,37 @@ class BlockSizes:
     @cached_property
     def _beside(self) -> Mapping[Shape, Blocks]:
         """What the configuration beside the file says; nothing if there is none."""
-        path = self._path.parent / CONFIG_NAME
         try:
-            with path.open("rb") as file:
-                text = file.read(MAX_CONFIG_BYTES + 1)
-        except FileNotFoundError:
+            return read_config_file(self._path.parent / CONFIG_NAME)
+        except ModelNotFoundError:
             return {}
-        except OSError as error:
-            raise InvalidModelError(path, f"cannot be read: {error.strerror}") from error
-        if len(text) > MAX_CONFIG_BYTES:
-            raise InvalidModelError(path, f"is larger than {MAX_CONFIG_BYTES} bytes")
-        try:
-            return read_config(text.decode())
-        except (UnicodeDecodeError, InvalidArgumentError) as error:
-            raise InvalidModelError(path, str(error)) from error
+
+
+def block_keys(tensor: str, blocks: Blocks) -> dict[str, int]:
+    """The metadata that tells how a tensor is cut."""
+    return {f"{TL_PREFIX}{tensor}.{size}": value for size, value in asdict(blocks).items()}
+
+
+def check_blocks(name: TLName, shape: Shape, blocks: Blocks) -> None:
+    """Raise InvalidArgumentError unless a tensor of this type and shape can be cut so."""
+    _CHECKS[name](shape, blocks)
+
+
+def read_config_file(path: Path) -> dict[Shape, Blocks]:
+    """The block sizes in a ``kernel_config.ini``, by shape (rows, columns).
+
+    Raises ModelNotFoundError if there is none, InvalidModelError for one that cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_CONFIG_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(f"there is no file {path}") from error
+    except OSError as error:
+        raise InvalidModelError(path, f"cannot be read: {error.strerror}") from error
+    if len(text) > MAX_CONFIG_BYTES:
+        raise InvalidModelError(path, f"is larger than {MAX_CONFIG_BYTES} bytes")
+    try:
+        return read_config(text.decode())
+    except (UnicodeDecodeError, InvalidArgumentError) as error:
+        raise InvalidModelError(path, str(error)) from error

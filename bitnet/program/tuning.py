@@ -96,11 +96,11 @@ def tune(
 
 
 def read_tunings() -> dict[str, Tuning]:
-    """What was chosen here so far, by a description of the machine and the model."""
+    """What was chosen here so far with this code, by a description of machine and model."""
     path = config.cache_dir() / TUNING_FILE
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        return {key: _from_json(entry) for key, entry in known.items()}
+        return {key: _from_json(x) for key, x in known.items() if key.endswith(_code())}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -117,12 +117,17 @@ def _from_json(entry: dict[str, Any]) -> Tuning:
     return Tuning(layout.name, blocking, speeds)
 
 
+def _code() -> str:
+    """Kernels of other code have other speeds."""
+    return f", code {jit.generator_digest()[:12]}"
+
+
 def _key(spec: ModelSpec, target: Target, threads: int, layouts: Sequence[TiledLayout]) -> str:
     weights = sum(rows * columns for rows, columns in spec.ternary_shapes().values())
     return (
         f"{llvm.get_host_cpu_name()}, {target.name} {target.feature_string}, {threads} threads, "
-        f"{weights / 1e6:.3g}M weights of {spec.hidden_size} and {spec.ffn_size} inputs, "
-        f"{' or '.join(layout.name for layout in layouts)}, code {jit.generator_digest()[:12]}"
+        f"{weights / 1e6:.0f}M weights of {spec.hidden_size} and {spec.ffn_size} inputs, "
+        f"{' or '.join(layout.name for layout in layouts)}{_code()}"
     )
 
 

@@ -7,11 +7,16 @@ from the high bits down. After the n/4 bytes come the scale and 28 bytes to igno
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bitnet.errors import InvalidArgumentError
 from bitnet.quant.ternary import TRAILER_BYTES, check_codes, pack_trailer, read_trailer
+
+# Who wrote the blocks: ours, or ARM builds of bitnet.cpp, see `from_arm64`; no file says so.
+SourceLayout = Literal["x86", "arm64"]
 
 BLOCK = 128
 BLOCK_BYTES = 32
@@ -28,17 +33,25 @@ def tensor_bytes(count: int) -> int:
     return count // 4 + TRAILER_BYTES
 
 
+def check_columns(columns: int) -> None:
+    """Raise unless rows of so many codes can be packed."""
+    if columns % BLOCK:
+        raise InvalidArgumentError(
+            f"I2_S needs rows of a multiple of {BLOCK} codes, not {columns}: "
+            "other engines drop the rest"
+        )
+
+
 def pack_codes(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Pack codes (rows, cols) into rows*cols/4 bytes, without the scale.
 
-    `cols` must be a multiple of 128: other engines drop the rest of each row otherwise. Ranges of
-    rows may therefore be packed one after the other and concatenated.
+    `cols` must be a multiple of 128, see `check_columns`. Ranges of rows may therefore be packed
+    one after the other and concatenated.
     """
     check_codes(codes)
-    if codes.ndim != 2 or codes.shape[1] % BLOCK:
-        raise InvalidArgumentError(
-            f"I2_S needs rows of a multiple of {BLOCK} codes, not shape {codes.shape}"
-        )
+    if codes.ndim != 2:
+        raise InvalidArgumentError(f"I2_S is packed from a matrix, not from shape {codes.shape}")
+    check_columns(codes.shape[1])
     groups = codes.reshape(-1, 4, _LANES)
     packed = groups[:, 0] << np.uint8(6)
     for group in (1, 2, 3):

@@ -50,15 +50,23 @@ def check_blocks(shape: Shape, blocks: Blocks) -> None:
             )
 
 
-def pack(codes: NDArray[np.uint8], scale: float, blocks: Blocks) -> NDArray[np.uint8]:
-    """A whole tensor, rows*columns/4 + 32 bytes, from codes (rows, columns) and its scale."""
+def pack_codes(codes: NDArray[np.uint8], blocks: Blocks) -> NDArray[np.uint8]:
+    """Codes (rows, columns) to rows*columns/4 bytes, without the scale.
+
+    Whole blocks of bm rows may be packed one after the other and concatenated.
+    """
     check_codes(codes)
     rows, columns = codes.shape
     check_blocks((rows, columns), blocks)
     by_row = join(pair_indexes(codes).reshape(rows, -1, 2))
     in_order = by_row.reshape(_sizes(rows, columns, blocks)).transpose(0, 4, 1, 5, 2, 6, 3)
+    return in_order.reshape(-1)
+
+
+def pack(codes: NDArray[np.uint8], scale: float, blocks: Blocks) -> NDArray[np.uint8]:
+    """A whole tensor, rows*columns/4 + 32 bytes, from codes (rows, columns) and its scale."""
     trailer = np.frombuffer(pack_trailer(scale), np.uint8)
-    return np.concatenate([in_order.reshape(-1), trailer])
+    return np.concatenate([pack_codes(codes, blocks), trailer])
 
 
 def read_scale(data: NDArray[np.uint8], count: int) -> float:

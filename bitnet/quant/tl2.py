@@ -77,8 +77,11 @@ def check_blocks(shape: Shape, blocks: Blocks) -> None:
         )
 
 
-def pack(codes: Bytes, scale: float, blocks: Blocks) -> Bytes:
-    """A whole tensor from codes (rows, columns) and its scale."""
+def pack_sections(codes: Bytes, blocks: Blocks) -> tuple[Bytes, Bytes, Bytes]:
+    """The sections A, B and C of codes (rows, columns).
+
+    Whole blocks of bm rows may be packed one after the other and each section concatenated.
+    """
     check_codes(codes)
     rows, columns = codes.shape
     check_blocks((rows, columns), blocks)
@@ -86,14 +89,17 @@ def pack(codes: Bytes, scale: float, blocks: Blocks) -> Bytes:
     v = (codes[:, : 3 * n_triples].astype(np.int8) - 1).reshape(rows, n_triples, 3) @ _PLACES
     triples = join(np.abs(v).astype(np.uint8).reshape(rows, n_triples // 2, 2))
     pairs = pair_indexes(codes[:, 3 * n_triples :])
-    data = np.concatenate(
-        [
-            _by_block(triples, blocks.bm, blocks.bk // 6),
-            _pack_signs(v < 0, blocks),
-            _by_block(join(pairs.reshape(rows, -1, 2)), blocks.bm, GROUP // 4),
-        ]
+    return (
+        _by_block(triples, blocks.bm, blocks.bk // 6),
+        _pack_signs(v < 0, blocks),
+        _by_block(join(pairs.reshape(rows, -1, 2)), blocks.bm, GROUP // 4),
     )
-    packed = np.zeros(tensor_bytes((rows, columns)), np.uint8)
+
+
+def pack(codes: Bytes, scale: float, blocks: Blocks) -> Bytes:
+    """A whole tensor from codes (rows, columns) and its scale."""
+    data = np.concatenate(pack_sections(codes, blocks))
+    packed = np.zeros(tensor_bytes((codes.shape[0], codes.shape[1])), np.uint8)
     packed[: data.size] = data
     packed[-TRAILER_BYTES:] = np.frombuffer(pack_trailer(scale), np.uint8)
     return packed

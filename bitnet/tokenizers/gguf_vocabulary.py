@@ -31,6 +31,8 @@ from bitnet.tokenizers.spelling import Spelling, byte_of_token, spell_bytes
 from bitnet.tokenizers.tokenizer import Tokenizer, Vocabulary
 
 MODEL_KEY = "tokenizer.ggml.model"
+METASPACE_KEY = "bitnet.tokenizer.metaspace"
+"""Of our own: where a SentencePiece model of transformers puts a space, "first" or "always"."""
 
 
 class Metadata(Protocol):
@@ -112,8 +114,15 @@ def _read_encoding(path: Path, metadata: Metadata, architecture: str, pieces: Pi
     adds_space = _flag(metadata, key, default=model == "llama")
     has_merges = model == "gpt2" or "tokenizer.ggml.merges" in metadata
     written = _read_merges(path, metadata) if has_merges else None
-    encoder = sentencepiece_encoder(pieces, written, adds_space)
+    encoder = sentencepiece_encoder(pieces, written, adds_space, _metaspace(path, metadata))
     return _Encoding(encoder, "sentencepiece", adds_space, adds_bos=model == "llama")
+
+
+def _metaspace(path: Path, metadata: Metadata) -> str | None:
+    scheme = metadata.get_str(METASPACE_KEY) if METASPACE_KEY in metadata else None
+    if scheme not in (None, "first", "always"):
+        raise InvalidModelError(path, f"{METASPACE_KEY!r} is {scheme!r}, not first or always")
+    return scheme
 
 
 def _spells_as_sentencepiece(pieces: Pieces) -> bool:
@@ -150,7 +159,7 @@ def _read_pieces(path: Path, metadata: Metadata) -> Pieces:
         kinds = metadata.get_ints("tokenizer.ggml.token_type").tolist()
     if "tokenizer.ggml.scores" in metadata:
         scores = metadata.get_floats("tokenizer.ggml.scores").tolist()
-    return Pieces(path, tokens, kinds, scores)
+    return Pieces(path, tokens, kinds, scores).without_padding()
 
 
 def _pre_tokenizer(path: Path, metadata: Metadata, architecture: str) -> PreTokenizer:

@@ -65,6 +65,12 @@ class Pieces:
         """Token -> id."""
         return {token: id for id, token in enumerate(self.tokens)}
 
+    def without_padding(self) -> Pieces:
+        """The pieces up to the last one in use; converters pad vocabularies with unused ones."""
+        end = max((n for n, kind in enumerate(self.kinds, 1) if kind != UNUSED), default=1)
+        scores = None if self.scores is None else self.scores[:end]
+        return Pieces(self.path, self.tokens[:end], self.kinds[:end], scores)
+
     def of_kind(self, *kinds: int) -> set[int]:
         """The ids of all pieces of these kinds."""
         return {id for id, kind in enumerate(self.kinds) if kind in kinds}
@@ -90,11 +96,15 @@ def byte_level_encoder(
 
 
 def sentencepiece_encoder(
-    pieces: Pieces, merges: list[tuple[str, str]] | None, adds_space: bool
+    pieces: Pieces,
+    merges: list[tuple[str, str]] | None,
+    adds_space: bool,
+    metaspace: str | None = None,
 ) -> Encoder:
     """SentencePiece BPE; without `merges` they follow from the scores of the pieces.
 
     adds_space: a space is put before the text, and before what follows a declared token.
+    metaspace: it is put only where none is yet; "first" before the text alone, or "always".
     """
     unknown = min(pieces.of_kind(UNKNOWN), default=None)
     encoder = _bpe(
@@ -104,8 +114,11 @@ def sentencepiece_encoder(
         fuse_unk=True,
         byte_fallback=_has_bytes(pieces),
     )
-    prefix = [normalizers.Prepend(WORD_START)] if adds_space else []
-    encoder.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", WORD_START)])
+    if adds_space and metaspace is not None:
+        encoder.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=metaspace, split=False)
+    else:
+        prefix = [normalizers.Prepend(WORD_START)] if adds_space else []
+        encoder.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", WORD_START)])
     encoder.decoder = decoders.Sequence(
         [decoders.Replace(WORD_START, " "), decoders.ByteFallback(), decoders.Fuse()]
     )

@@ -108,6 +108,11 @@ class Tokenizer:
         return None if self._chat is None else self._chat.source
 
     @property
+    def chat_templates(self) -> Mapping[str, str]:
+        """The Jinja sources in the model's files by name; "default" is the one for chats."""
+        return self._vocabulary.chat_templates
+
+    @property
     def chat_stop(self) -> tuple[str, ...]:
         """Strings that end an answer in a chat, besides the tokens of `eos_ids`."""
         return () if self._chat is None else self._chat.stop
@@ -239,6 +244,10 @@ class Tokenizer:
             bos_token=self._spelling_of(self.bos_id),
             eos_token=self._spelling_of(self.eos_id),
         )
+
+    def to_json(self) -> str:
+        """Return the tokens, and how text is cut into them, as the text of a tokenizer.json."""
+        return self._encoder.to_str()
 
     @property
     def _template(self) -> ChatTemplate:

@@ -54,7 +54,7 @@ def test_a_folder_is_described(tmp_path: Path) -> None:
 
 def test_a_native_file_needs_its_own_layout_and_maps_it(path: Path, tmp_path: Path) -> None:
     out = tmp_path / "native.gguf"
-    convert(path, out, "2bit")
+    convert(path, out, layout="2bit")
     report = inspect_model(out)
     assert report.format == "native GGUF (layout 2bit), version 3, little-endian"
     assert [(need.layout, need.ternary_mapped) for need in report.memory] == [("2bit", True)]

@@ -39,7 +39,7 @@ def test_bytes_of_native_files_that_are_no_codes_are_found(
     path: Path, tmp_path: Path, layout: str
 ) -> None:
     out = tmp_path / "native.gguf"
-    convert(path, out, layout)
+    convert(path, out, layout=layout)
     assert verify_model(out).problems == []
     name = f"blk.1.down.{layout}"
 

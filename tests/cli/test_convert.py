@@ -1,11 +1,22 @@
-"""`bitnet convert`."""
+"""`bitnet convert` and `bitnet quantize-embeddings`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from bitnet.formats.gguf import GGUFFile
+from bitnet.quant.tl_config import Blocks, write_config
 from tests.cli.conftest import Run
 from tests.tiny_model import TEXT
+
+
+def types(path: Path) -> tuple[str, str, str]:
+    """Of the embedding, the head and a linear layer."""
+    with GGUFFile(path) as file:
+        embedding, head = (file.tensors[f"{n}.weight"].type for n in ("token_embd", "output"))
+        return embedding, head, file.tensors["blk.0.attn_q.weight"].type
 
 
 def test_a_converted_model_says_the_same(run: Run, model: Path, tmp_path: Path) -> None:
@@ -15,14 +26,51 @@ def test_a_converted_model_says_the_same(run: Run, model: Path, tmp_path: Path) 
     assert run("run", "-m", out, "-p", "hello", "--temperature", "0").stdout.strip() == TEXT.strip()
 
 
-def test_a_file_is_replaced_only_when_told(run: Run, model: Path, tmp_path: Path) -> None:
+def test_a_model_is_written_for_other_engines(run: Run, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.gguf"
+    result = run("convert", model, out, "--to", "iq2_bn", "--embed", "q8_0", "--head", "f16")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert types(out) == ("Q8_0", "F16", "IQ2_BN")
+    assert run("run", "-m", out, "-p", "hello", "--temperature", "0").stdout.strip() == TEXT.strip()
+
+
+def test_block_sizes_come_from_a_configuration(run: Run, model: Path, tmp_path: Path) -> None:
+    out, config = tmp_path / "out.gguf", tmp_path / "mine.ini"
+    result = run("convert", model, out, "--to", "tl1")
+    assert result.exit_code == 1
+    assert "give a kernel_config.ini with a section for m = 384, k = 384" in result.stderr
+    shapes = ((384, 384), (128, 384), (384, 128))
+    config.write_text(write_config(dict.fromkeys(shapes, Blocks(128, 64, 32))))
+    assert run("convert", model, out, "--to", "tl1", "--tl-config", config).exit_code == 0
+    assert types(out)[2] == "TL1"
+
+
+def test_the_embedding_alone_is_quantised(run: Run, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.gguf"
+    result = run("quantize-embeddings", model, out, "--type", "q8_0")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert types(out) == ("Q8_0", "F32", "I2_S")
+
+
+def test_how_models_are_run_does_not_tell_how_they_are_written(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BITNET_LAYOUT", "i2_s")
+    monkeypatch.setenv("BITNET_HEAD", "int8")
+    assert run("convert", model, tmp_path / "out.gguf", "--to", "i2_s").exit_code == 0
+
+
+@pytest.mark.parametrize("command", [("convert",), ("quantize-embeddings", "--type", "f16")])
+def test_a_file_is_replaced_only_when_told(
+    run: Run, model: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
     out = tmp_path / "native.gguf"
     out.write_text("mine")
-    result = run("convert", model, out)
+    result = run(*command, model, out)
     assert result.exit_code == 2
     assert result.stderr == f"error: {out} exists; --force replaces it\n"
     assert out.read_text() == "mine"
-    assert run("convert", model, out, "--force").exit_code == 0
+    assert run(*command, model, out, "--force").exit_code == 0
     assert out.read_bytes()[:4] == b"GGUF"
 
 
@@ -35,5 +83,9 @@ def test_what_cannot_be_converted_is_one_line_on_stderr(run: Run, tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_the_help_shows_an_example(run: Run) -> None:
-    assert "bitnet convert model.gguf model-b3.gguf" in run("convert", "--help").stdout
+def test_the_help_shows_examples(run: Run) -> None:
+    text = run("convert", "--help").stdout
+    assert "bitnet convert model.gguf model-b3.gguf" in text
+    assert "bitnet convert model.gguf model-tq2.gguf --to tq2_0" in text
+    text = run("quantize-embeddings", "--help").stdout
+    assert "bitnet quantize-embeddings model.gguf smaller.gguf --type q6_k" in text

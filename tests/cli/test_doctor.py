@@ -40,6 +40,7 @@ def test_every_problem_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert result.exit_code == 1
     assert "PROBLEM: unknown target 'z80'" in result.stdout
     assert "PROBLEM: BITNET_THREADS must be a positive number, not 'none'" in result.stdout
+    assert "settings   PROBLEM: BITNET_THREADS: performance.threads: " in result.stdout
 
 
 def test_a_damaged_bundled_model_is_told(run: Run, some_model: Path) -> None:
@@ -58,3 +59,4 @@ def test_the_settings_that_decide_are_named(
     assert result.exit_code == 0, some_model
     assert "scalar: chosen, by BITNET_TARGET" in result.stdout
     assert "threads    1, by BITNET_THREADS" in result.stdout
+    assert "performance.threads, by BITNET_THREADS" in result.stdout

@@ -199,7 +199,7 @@ def test_settings_with_problems_stop_every_command(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BITNET_TOP_K", "many")
-    for command in (PROMPT, ("config", "show"), ("doctor",)):
+    for command in (PROMPT, ("config", "show"), ("tokenize", "--text", "a")):
         result = run(*command)
         assert result.exit_code == 2
         assert "BITNET_TOP_K: inference.top_k" in result.stderr

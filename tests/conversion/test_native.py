@@ -16,7 +16,6 @@ from bitnet.errors import (
     InvalidArgumentError,
     InvalidModelError,
     UnsupportedModelError,
-    UnsupportedOperationError,
 )
 from bitnet.formats.gguf import GGUFFile
 from bitnet.formats.gguf_writer import TensorData, write_gguf
@@ -79,7 +78,7 @@ def logits(path: Path, **options: Any) -> np.ndarray:
 @pytest.mark.parametrize("layout", STEPS)
 def test_a_native_file_gives_the_bits_of_its_source(source: Path, layout: TiledName) -> None:
     out = source.with_name("native.gguf")
-    convert(source, out, layout)
+    convert(source, out, layout=layout)
     expected = logits(source)
     assert_same_bits(logits(out), expected)
     for other in STEPS:
@@ -89,7 +88,7 @@ def test_a_native_file_gives_the_bits_of_its_source(source: Path, layout: TiledN
 @pytest.mark.parametrize("layout", STEPS)
 def test_every_code_and_scale_comes_back(source: Path, layout: TiledName) -> None:
     out = source.with_name("native.gguf")
-    convert(source, out, layout)
+    convert(source, out, layout=layout)
     with open_checkpoint(source) as before, open_checkpoint(out) as after:
         assert after.spec == before.spec
         assert after.layout == layout
@@ -165,7 +164,7 @@ def test_nothing_is_replaced_unless_told(native: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="exists"):
         convert(source, native)
     assert native.read_bytes() == before
-    convert(source, native, "2bit", overwrite=True)
+    convert(source, native, layout="2bit", overwrite=True)
     assert native.read_bytes() != before
 
 
@@ -183,13 +182,6 @@ def spoil_one_weight(name: str, data: np.ndarray) -> np.ndarray:
         data = data.copy()
         data.reshape(-1).view(np.float32)[7] = 0.123
     return data
-
-
-def test_a_folder_is_refused_with_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(b"\0" * 16)
-    with pytest.raises(UnsupportedOperationError, match="Hugging Face folder"):
-        convert(tmp_path, tmp_path / "out.gguf")
 
 
 # -- broken native files -------------------------------------------------------------------------

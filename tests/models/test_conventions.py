@@ -177,6 +177,18 @@ def test_a_tied_head_is_not_read_from_its_copy(
         assert_same(checkpoint, model)
 
 
+def test_the_last_of_two_settings_counts(
+    tiny: Maker, write_folder_model: Maker, tmp_path: Path
+) -> None:
+    """As published with Llama3-8B-1.58."""
+    model = tiny("llama")
+    config = write_folder_model(model, tmp_path / "a", "bitlinear") / "config.json"
+    first = '{"quantization_config": {"quant_method": "other"}, '
+    config.write_text(first + config.read_text().removeprefix("{"))
+    with open_checkpoint(tmp_path / "a") as checkpoint:
+        assert_same(checkpoint, model, rtol=3e-7)
+
+
 @pytest.mark.parametrize(
     "rope",
     [

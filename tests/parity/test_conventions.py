@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 
 import bitnet
+from bitnet.conversion import convert
 from bitnet.formats.gguf_writer import TensorData
 from bitnet.kernels.layouts import LayoutName
 from bitnet.models import open_checkpoint
@@ -214,6 +215,19 @@ def test_gguf_files_with_interleaved_rotary_pairs(
     # The first token attends to itself alone, whatever the scores.
     for mine, theirs in zip(logits, original.expected, strict=True):
         np.testing.assert_array_equal(mine[0], theirs.logits[0])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_folders_by_way_of_a_gguf_file(
+    originals: dict[str, Original], architecture: str, tmp_path: Path
+) -> None:
+    original = originals[architecture]
+    source = write_tiny_folder(original.model, tmp_path / "source", "autobitlinear", kind="F32")
+    convert(source, tmp_path / "model.gguf", "i2_s")
+    if architecture != "llama":
+        original.assert_same_bits(tmp_path / "model.gguf")
+    convert(tmp_path / "model.gguf", tmp_path / "model", "hf")
+    original.assert_same_bits(tmp_path / "model")
 
 
 def test_scales_that_are_no_powers_of_two(tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bitnet.codegen import Target, find_target
+from bitnet.codegen import Target, find_target, jit
 from bitnet.errors import BoundsError, InvalidArgumentError
 from bitnet.kernels.sampling import penalize_reference, sample_reference, scratch_bytes
 from bitnet.models.tensors import DenseTensor
 from bitnet.program import Plan, Program
+from bitnet.program.program import build_module
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from bitnet.program.weights import Weights
 from bitnet.program.workers import Workers
@@ -43,6 +45,11 @@ def test_a_page_holds_whole_blocks(page_size: int) -> None:
 def test_the_cache_is_f16_or_f32() -> None:
     with pytest.raises(InvalidArgumentError, match="kv must be 'f16' or 'f32', not 'q8'"):
         Plan(spec(), kv="q8")
+
+
+def test_nothing_outside_of_a_program_is_called(target: Target) -> None:
+    _, assembly = jit.optimized(build_module(CASE.plan(), target))
+    assert re.search(r"\bmem(set|cpy|move)\b", assembly) is None
 
 
 def test_penalties_and_choices_go_through_the_program(target: Target) -> None:

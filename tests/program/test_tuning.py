@@ -115,3 +115,15 @@ def test_measurements_that_cannot_be_kept_cost_time_only(
     (cache / "file").write_text("")
     monkeypatch.setenv("BITNET_CACHE_DIR", str(cache / "file" / "folder"))
     assert tune(spec(), find_target(), Workers(1)).layout in ("b3", "2bit")
+
+
+def test_other_code_is_measured_anew_and_what_it_measured_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tuning, "_weights_per_second", lambda *_: 1.0)
+    tune(spec(), find_target(), Workers(1))
+    monkeypatch.setattr("bitnet.codegen.jit.generator_digest", lambda: "of other code")
+    assert read_tunings() == {}
+    tune(spec(), find_target(), Workers(1))
+    assert all(key.endswith("of other cod") for key in read_tunings())
+    assert len(read_tunings()) == 1

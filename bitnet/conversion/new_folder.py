@@ -1,0 +1,74 @@
+"""A folder that appears as a whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bitnet.errors import BitNetError, InvalidArgumentError
+
+# What a folder may hold that is replaced: it could be anyone's.
+_OURS = re.compile(
+    r"(config|generation_config|tokenizer|tokenizer_config)\.json"
+    r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+)
+
+
+@contextmanager
+def new_folder(path: Path, source: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder beside `path`, to be filled, which then takes its place.
+
+    source: what it is made of, which it must not replace. overwrite: whether `path` may exist, as a
+    folder with nothing in it but files of the names that such folders are written with.
+
+    Raises InvalidArgumentError where nothing can be written.
+    """
+    _check(path, source, overwrite)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        try:
+            aside.mkdir()
+            yield aside
+            if path.exists():
+                path.rename(old)
+            _move(aside, path, old)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+    except BitNetError:
+        raise
+    except OSError as error:
+        raise InvalidArgumentError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _move(aside: Path, path: Path, old: Path) -> None:
+    try:
+        aside.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+
+
+def _check(path: Path, source: Path, overwrite: bool) -> None:
+    if not path.name:
+        raise InvalidArgumentError(f"{path} is no name of a folder to write")
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise InvalidArgumentError(f"{path} exists")
+    if path.is_symlink() or not path.is_dir():
+        raise InvalidArgumentError(f"{path} is no folder, and not replaced by one")
+    if path.resolve() in (source.resolve(), *source.resolve().parents):
+        raise InvalidArgumentError(f"{path} holds the model to convert; write another folder")
+    for entry in sorted(path.iterdir()):
+        if not _OURS.fullmatch(entry.name) or not entry.is_file():
+            raise InvalidArgumentError(
+                f"{path} is not replaced: {entry.name} is no file that such folders are written "
+                "with"
+            )
