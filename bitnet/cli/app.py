@@ -15,6 +15,7 @@ from bitnet.cli.bench import bench
 from bitnet.cli.chat import chat
 from bitnet.cli.convert import convert, quantize_embeddings
 from bitnet.cli.doctor import doctor
+from bitnet.cli.embed import embed
 from bitnet.cli.groups import flat
 from bitnet.cli.inspect import inspect
 from bitnet.cli.outcome import exit_codes
@@ -35,6 +36,7 @@ COMMANDS = {
     for command in (
         run,
         chat,
+        embed,
         tokenize,
         convert,
         quantize_embeddings,

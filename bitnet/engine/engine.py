@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.engine.params import SamplingParams
+from bitnet.engine.pooling import Pooling, TextState, read_some
 from bitnet.engine.request import Request
 from bitnet.engine.sampler import Sampler, exact_logits, token_logprobs
 from bitnet.engine.scheduler import schedule
@@ -25,6 +26,7 @@ from bitnet.errors import (
     InvalidArgumentError,
     ModelClosedError,
     ModelMemoryError,
+    UnsupportedOperationError,
 )
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from bitnet.program.workers import Workers, team_size
@@ -74,8 +76,11 @@ class Engine:
         It ends at the first token in `stop_ids`, which is not part of the output. It pauses while
         `max_ahead` new tokens wait to be read.
 
-        Raises InvalidArgumentError and ContextLengthExceededError. Call `finish` in the end.
+        Raises InvalidArgumentError and ContextLengthExceededError; UnsupportedOperationError for a
+        model without an output head. Call `finish` in the end.
         """
+        if not self._stepper.program.plan.spec.has_head:
+            raise UnsupportedOperationError("the model has no output head, so it writes no text")
         self._check_tokens(prompt)
         max_length = min(self.context, params.max_length or self.context)
         if len(prompt) >= max_length:
@@ -150,7 +155,33 @@ class Engine:
 
     def hidden_states(self, tokens: Sequence[int]) -> Rows:
         """Like `logits`, but (len(tokens), hidden_size): what the output head would read."""
-        return self._forward(tokens, self._stepper.hidden_states)
+        return self._forward(tokens, lambda chunk: self._stepper.hidden_states([chunk]))
+
+    def embeddings(self, texts: Sequence[Sequence[int]], pooling: Pooling) -> Rows:
+        """A vector of length 1 for each text, a list of token ids: (len(texts), hidden_size).
+
+        The texts share steps. Raises InvalidArgumentError, ContextLengthExceededError,
+        GenerationError where hidden states are not finite.
+        """
+        for number, tokens in enumerate(texts):
+            if not 1 <= len(tokens) <= self.context:
+                error = ContextLengthExceededError if tokens else InvalidArgumentError
+                raise error(f"text {number} has {len(tokens)} tokens, not 1 to {self.context}")
+            self._check_tokens(tokens)
+        states = [TextState(tokens, pooling) for tokens in texts]
+        left = deque(states)
+        try:
+            while left:
+                with self._alone():
+                    self._check_open()
+                    read_some(self._stepper, left)
+        finally:
+            if left:
+                with self._alone():
+                    for state in left:
+                        self._stepper.release(state.sequence)
+        width = self._stepper.program.plan.spec.hidden_size
+        return np.array([state.vector() for state in states], np.float32).reshape(-1, width)
 
     @property
     def threads(self) -> int:
