@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "formats": {*BASE, "quant"},
     "tokenizers": {"errors"},
     "models": {*BASE, "quant", "formats", "tokenizers"},
+    "store": {*BASE, "formats"},
     "codegen": BASE,
     "kernels": {*BASE, "codegen", "quant"},
     "program": {*BASE, "quant", "models", "codegen", "kernels"},

@@ -8,13 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from bitnet import conversion
+from bitnet.cli import options
 from bitnet.cli.progress import progress
 from bitnet.errors import InvalidArgumentError
 from bitnet.quant.tiled import TiledName
+from bitnet.store import resolve
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="GGUF file.", show_default=False)],
+    source: options.SourceArgument,
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="GGUF file to write.", show_default=False)
     ],
@@ -36,6 +38,7 @@ def convert(
     """
     if out.exists() and not force:
         raise InvalidArgumentError(f"{out} exists; --force replaces it")
+    path = resolve(source)
     with progress("converting") as show:
         table = None if head == "as-is" else head
-        conversion.convert(source, out, layout, table, overwrite=force, progress=show)
+        conversion.convert(path, out, layout, table, overwrite=force, progress=show)
