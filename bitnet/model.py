@@ -28,6 +28,7 @@ from bitnet.program.ternary_weights import cuts_of
 from bitnet.program.tuning import tune
 from bitnet.program.weights import Progress, Weights
 from bitnet.program.workers import Workers, team_size
+from bitnet.store import resolve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -81,7 +82,8 @@ def load(
 ) -> Model:
     """Load and compile a model.
 
-    path: a GGUF file or a Hugging Face folder; None is the bundled model.
+    path: a GGUF file or a Hugging Face folder; None is the bundled model. Text that is no path of
+        something is the name of a model that `bitnet pull` has fetched, such as "OWNER/REPO".
     target: what to compile for ("avx512", "avx2", ...); None is the best this CPU runs.
     threads: how many threads work together, at most one per core; None is one per core, fewer for
         small models.
@@ -113,7 +115,7 @@ def load(
     does not tell its nodes, ModelMemoryError, InvalidArgumentError for the rest.
     """
     chosen = find_target(target)
-    path = bundled_model_path() if path is None else path
+    path = bundled_model_path() if path is None else resolve(path)
     checkpoint = open_checkpoint(path, tokenizer, chat_template)
     try:
         return Model(

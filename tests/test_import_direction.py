@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "formats": {*BASE, "quant"},
     "tokenizers": {"errors", "strict_json"},
     "models": {*BASE, "quant", "formats", "tokenizers"},
+    "store": {*BASE, "formats"},
     "codegen": BASE,
     "kernels": {*BASE, "codegen", "quant"},
     "program": {*BASE, "quant", "models", "codegen", "kernels"},
