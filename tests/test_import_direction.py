@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "program": {*BASE, "quant", "models", "codegen", "kernels"},
     "engine": {*BASE, "program", "kernels"},
     "generation": {"errors", "engine", "tokenizers"},
+    "evaluation": {"errors", "formats", "engine"},
     "conversion": {*BASE, "quant", "formats", "models", "codegen", "kernels", "program"},
     "checkup": {
         *BASE,

@@ -20,6 +20,7 @@ from bitnet.cli.inspect import inspect
 from bitnet.cli.outcome import exit_codes
 from bitnet.cli.repair import repair
 from bitnet.cli.run import run
+from bitnet.cli.score import perplexity, score
 from bitnet.cli.settings import CURRENT, read
 from bitnet.cli.tokenize import tokenize
 from bitnet.cli.verify import verify
@@ -32,7 +33,19 @@ app = typer.Typer(
 )
 COMMANDS = {
     command.__name__: command
-    for command in (run, chat, tokenize, convert, inspect, verify, repair, bench, doctor)
+    for command in (
+        run,
+        chat,
+        tokenize,
+        score,
+        perplexity,
+        convert,
+        inspect,
+        verify,
+        repair,
+        bench,
+        doctor,
+    )
 }
 for command in COMMANDS.values():
     app.command()(exit_codes()(flat(command)))
