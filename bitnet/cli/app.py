@@ -23,6 +23,7 @@ from bitnet.cli.run import run
 from bitnet.cli.score import perplexity, score
 from bitnet.cli.settings import CURRENT, read
 from bitnet.cli.tokenize import tokenize
+from bitnet.cli.tune_tl import tune_tl
 from bitnet.cli.verify import verify
 
 app = typer.Typer(
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = {
-    command.__name__: command
+    command.__name__.replace("_", "-"): command
     for command in (
         run,
         chat,
@@ -44,11 +45,12 @@ COMMANDS = {
         verify,
         repair,
         bench,
+        tune_tl,
         doctor,
     )
 }
-for command in COMMANDS.values():
-    app.command()(exit_codes()(flat(command)))
+for name, command in COMMANDS.items():
+    app.command(name)(exit_codes()(flat(command)))
 app.add_typer(config.app, name="config")
 
 
