@@ -24,6 +24,7 @@ from bitnet.errors import (
     UnsupportedOperationError,
     UnsupportedTargetError,
 )
+from bitnet.evaluation import Divergence, Evaluation, Score
 from bitnet.generation import Completion, Generation, Token
 from bitnet.model import Model, bundled_model_path, load
 from bitnet.models import ModelSpec
@@ -38,6 +39,8 @@ __all__ = [
     "CompileError",
     "Completion",
     "ContextLengthExceededError",
+    "Divergence",
+    "Evaluation",
     "Generation",
     "GenerationError",
     "GenerationTimeoutError",
@@ -51,6 +54,7 @@ __all__ = [
     "ModelNotFoundError",
     "ModelSpec",
     "SamplingParams",
+    "Score",
     "Timings",
     "Token",
     "TokenLogprobs",
