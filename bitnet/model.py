@@ -15,6 +15,7 @@ from bitnet.codegen import find_target
 from bitnet.engine import Engine, SamplingParams
 from bitnet.engine.pooling import Pooling
 from bitnet.errors import BitNetError, InvalidArgumentError, UnsupportedOperationError
+from bitnet.evaluation import Evaluation, Excerpt, evaluate, whole, windows
 from bitnet.generation import Completion, Generation
 from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
@@ -331,6 +332,43 @@ class Model(Closing):
         vectors = self._engine.embeddings(ids, chosen)
         return vectors[0] if isinstance(texts, str) else vectors
 
+    def score(
+        self,
+        texts: Sequence[str | Sequence[int]],
+        *,
+        baseline: str | os.PathLike[str] | None = None,
+        save_baseline: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """How likely each of `texts`, as text or as token ids, is to the model.
+
+        Each text is read by itself, many at a time; all its tokens but the first are predicted.
+        Text gets the model's begin-of-text token in front if it uses one.
+
+        baseline, save_baseline, progress: see `bitnet.evaluation.evaluate`, which also says what
+        is raised.
+        """
+        excerpts = [whole(self._prompt_ids(text)) for text in texts]
+        return self._evaluate(excerpts, baseline, save_baseline, progress)
+
+    def perplexity(
+        self,
+        text: str,
+        *,
+        baseline: str | os.PathLike[str] | None = None,
+        save_baseline: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """How likely a long text is to the model, in windows of the context.
+
+        `bitnet.evaluation.windows` says which of its tokens are predicted; there is a score for
+        each window. The other arguments are as in `score`.
+        """
+        tokenizer = self.tokenizer
+        bos = tokenizer.bos_id if tokenizer.add_bos else None
+        excerpts = windows(self._prompt_ids(text), self.context, bos)
+        return self._evaluate(excerpts, baseline, save_baseline, progress)
+
     def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion:
         """Continue `prompt`, text or token ids, with the options of `SamplingParams`.
 
@@ -396,6 +434,21 @@ class Model(Closing):
         self._engine.close()
         self._checkpoint.close()
         self._memory.close()
+
+    def _evaluate(
+        self,
+        excerpts: Sequence[Excerpt],
+        baseline: str | os.PathLike[str] | None,
+        save_baseline: str | os.PathLike[str] | None,
+        progress: Progress | None,
+    ) -> Evaluation:
+        return evaluate(
+            self._engine,
+            excerpts,
+            baseline=None if baseline is None else Path(baseline),
+            save_baseline=None if save_baseline is None else Path(save_baseline),
+            progress=progress,
+        )
 
     def _try_start(
         self, prompt: str | Sequence[int], params: SamplingParams

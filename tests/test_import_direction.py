@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "program": {*BASE, "quant", "models", "codegen", "kernels"},
     "engine": {*BASE, "program", "kernels"},
     "generation": {"errors", "engine", "tokenizers"},
+    "evaluation": {"errors", "formats", "engine"},
     "conversion": {
         *BASE,
         "quant",

@@ -22,9 +22,11 @@ from bitnet.cli.inspect import inspect
 from bitnet.cli.outcome import EXIT_CODES, exit_codes
 from bitnet.cli.repair import repair
 from bitnet.cli.run import run
+from bitnet.cli.score import perplexity, score
 from bitnet.cli.settings import CURRENT, read
 from bitnet.cli.store import list_models, pull, rm
 from bitnet.cli.tokenize import tokenize
+from bitnet.cli.tune_tl import tune_tl
 from bitnet.cli.verify import verify
 
 app = typer.Typer(
@@ -39,6 +41,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "chat": chat,
     "embed": embed,
     "tokenize": tokenize,
+    "score": score,
+    "perplexity": perplexity,
     "pull": pull,
     "list": list_models,
     "rm": rm,
@@ -48,6 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "repair": repair,
     "bench": bench,
+    "tune-tl": tune_tl,
     "doctor": doctor,
 }
 # How a model is run says nothing of how one is to be written.

@@ -80,6 +80,11 @@ def _read(text: str | None, file: Path | None) -> str:
         raise InvalidArgumentError("--text and --file exclude each other")
     if file is None:
         return read_prompt() if text is None else text
+    return read_file(file)
+
+
+def read_file(file: Path) -> str:
+    """The text of a file in UTF-8, to its last byte. Raises InvalidArgumentError."""
     try:
         return file.read_bytes().decode()
     except OSError as error:

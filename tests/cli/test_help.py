@@ -68,7 +68,7 @@ def complete(shell: str, line: str) -> set[str]:
 @pytest.mark.usefixtures("stored")
 def test_shells_complete_commands_options_and_stored_models(shell: str) -> None:
     assert complete(shell, "bitnet re") == {"repair"}
-    assert complete(shell, "bitnet p") == {"pull"}
+    assert complete(shell, "bitnet p") == {"perplexity", "pull"}
     assert complete(shell, "bitnet run --temp") == {"--temperature"}
     assert complete(shell, "bitnet run --kv ") == {"f16", "f32"}
     assert complete(shell, "bitnet run -m ") == {"some/tiny-gguf", "some/other"}

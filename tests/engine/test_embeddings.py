@@ -16,7 +16,7 @@ from bitnet import (
     ModelClosedError,
     UnsupportedOperationError,
 )
-from bitnet.engine.pooling import Pooling, TextState
+from bitnet.engine.pooling import Pooled, Pooling
 from tests.embedder_files import END, Embedder
 from tests.kernels.harness import assert_same_bits
 
@@ -128,10 +128,10 @@ def test_models_that_write_text_embed_when_told_how() -> None:
 
 def test_lengths_are_one_but_for_zero() -> None:
     for scale in (1e-20, 1.0, 1e20):
-        state = TextState([1], "last")
-        state.take(np.full((1, 100), scale, np.float32))
+        state = Pooled(1, "last")
+        state.add(np.full((1, 100), scale, np.float32))
         assert abs(np.linalg.norm(state.vector()) - (scale > 1e-15)) < 1e-6
-    broken = TextState([1], "mean")
-    broken.take(np.full((1, 100), np.inf, np.float32))
+    broken = Pooled(1, "mean")
+    broken.add(np.full((1, 100), np.inf, np.float32))
     with pytest.raises(GenerationError, match="not finite"):
         broken.vector()
