@@ -103,12 +103,17 @@ def find_parts(path: Path) -> list[Path]:
 
     A set without its first part opens as no model.
     """
-    found: list[tuple[int, Path]] = []
+    stem = _stem(path)
+    found: set[tuple[int, Path]] = set()
     for other in path.parent.glob("*.gguf"):
         match = _NAME.fullmatch(other.name)
-        if match is not None and match["stem"] == _stem(path) and other.is_file():
-            found.append((int(match["number"]), other))
-    return [other for _, other in sorted(found)]
+        # Names that differ in case are those of one file on some systems.
+        if match is not None and match["stem"].casefold() == stem.casefold():
+            number = int(match["number"]) - 1
+            part = part_path(path, number, int(match["count"]))
+            if part.is_file():
+                found.add((number, part))
+    return [part for _, part in sorted(found)]
 
 
 def split_keys(number: int, count: int, n_tensors: int) -> dict[str, np.generic]:

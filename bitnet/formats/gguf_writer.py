@@ -66,12 +66,12 @@ def write_gguf(
         raise.
     max_file_bytes: a model that takes more is written in parts of up to this size, with whole
         tensors in order, at least one in each. For `path` NAME.gguf they are
-        NAME-00001-of-00002.gguf and so on. What fits is one file, `path` itself, as always. In
-        either case `path` and all parts of this name, however many, are replaced: the first part
-        goes first and comes last, so that the old and the new are not taken for one model.
+        NAME-00001-of-00002.gguf and so on. What fits is one file, `path` itself. Either
+        replaces `path` and all parts of this name, however many: their first part goes first and
+        the new one comes last, so that old and new files are never taken for one model.
 
-    Raises InvalidArgumentError, and leaves `path` as it was, for values that the format cannot
-    hold or data that does not have the size its shape and type imply.
+    Raises InvalidArgumentError, and leaves what was there, for values that the format cannot hold
+    or data that does not have the size its shape and type imply.
     """
     path = Path(path)
     wanted = metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT)
