@@ -5,6 +5,7 @@
 #   make test     the tests, of libbitnet too
 #   make compat   the tests that any libbitnet must pass, on an installed one
 #   make lint     ruff and mypy
+#   make arm      some of the tests on an emulated AArch64; needs Debian's packages
 #   make parity   the tests that need torch: bitnet beside transformers, and the training pipeline
 #   make clean    remove everything that these made
 
@@ -16,7 +17,12 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 INSTALL = $(VENV)/bin/python install_cffi.py "$(PREFIX)" $(if $(DESTDIR),--destdir "$(DESTDIR)")
 
-.PHONY: demo install uninstall test compat lint parity parity-venv clean
+# Two CPUs: one with all features, and one of ARMv8.0.
+ARM := build/arm64
+ARM_PYTEST = -L $(ARM)/root $(ARM)/root/python -m pytest --hypothesis-profile=emulated -rs
+ARM_RUN = PYTHONPATH=$(ARM)/site $(ARM)/bin/qemu-aarch64 -cpu
+
+.PHONY: demo install uninstall test compat lint arm arm-root parity parity-venv clean
 
 demo: $(VENV)/cli.stamp
 	$(VENV)/bin/bitnet run -p "Once upon a time" -n 80 --temperature 0
@@ -41,6 +47,12 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+arm: arm-root
+	$(ARM_RUN) max $(ARM_PYTEST) @tests/arm/dotprod.txt
+	$(ARM_RUN) cortex-a53 $(ARM_PYTEST) @tests/arm/neon.txt
+
+arm-root: $(ARM)/root.stamp
+
 parity: parity-venv
 	$(PARITY)/bin/python -m pytest -rs tests/parity tests/training
 
@@ -59,6 +71,10 @@ $(VENV)/cli.stamp: pyproject.toml | $(VENV)/bin/python
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python $(PIP_INSTALL) -e '.[cli,dev]'
 	touch $@ $(VENV)/cli.stamp
+
+$(ARM)/root.stamp: .ci/arm-root pyproject.toml $(VENV)/dev.stamp
+	.ci/arm-root $(CURDIR)/$(VENV)/bin/python $(ARM)
+	touch $@
 
 $(PARITY)/torch.stamp: pyproject.toml training/requirements.txt | $(PARITY)/bin/python
 	$(PARITY)/bin/python $(PIP_INSTALL) -r training/requirements.txt -e '.[dev]'

@@ -41,11 +41,14 @@ def make_target(name: str, triple: str, optional: tuple[str, ...]) -> Target:
 
 
 class ScalarArm(Target):
-    """Generic IR, plus the instruction for spin-waits."""
+    """Generic IR, plus the instructions for spin-waits and for time."""
 
     def pause(self, k: Function) -> None:
         # It takes some ten nanoseconds; `yield` takes none on most cores.
         k.intrinsic("llvm.aarch64.isb", t.void, k.const(t.i32, _SYSTEM))
+
+    def ticks(self, k: Function) -> Value:
+        return k.intrinsic("llvm.readcyclecounter", t.i64)  # the virtual counter
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def host_features() -> frozenset[str]:
 
 
 def _arm_has(linux: tuple[int, int], macos: str, windows: int) -> bool:
-    """Whether the operating system reports a feature. Those of other systems count as missing."""
+    """Whether the operating system reports a feature; others than these three report none."""
     if sys.platform == "win32":
         return bool(ctypes.WinDLL("kernel32").IsProcessorFeaturePresent(windows))
     system = ctypes.CDLL(None)
@@ -51,12 +51,12 @@ def _arm_has(linux: tuple[int, int], macos: str, windows: int) -> bool:
         name = f"hw.optional.arm.{macos}".encode()
         status = system.sysctlbyname(name, ctypes.byref(value), ctypes.byref(size), None, 0)
         return status == 0 and value.value != 0
-    if sys.platform == "linux":
-        entry, bit = linux
-        system.getauxval.argtypes = [ctypes.c_ulong]
-        system.getauxval.restype = ctypes.c_ulong
-        return bool(system.getauxval(entry) >> bit & 1)
-    return False
+    getauxval = getattr(system, "getauxval", None)
+    if getauxval is None:
+        return False
+    getauxval.argtypes, getauxval.restype = [ctypes.c_ulong], ctypes.c_ulong
+    entry, bit = linux
+    return bool(getauxval(entry) >> bit & 1)
 
 
 def useful_features() -> list[str]:
