@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bitnet.codegen import types as t
-from bitnet.codegen.target import Target, i32x16
+from bitnet.codegen.target import Target
 from bitnet.codegen.value import Value
 
 if TYPE_CHECKING:
@@ -51,25 +51,49 @@ class ScalarArm(Target):
         return k.intrinsic("llvm.readcyclecounter", t.i64)  # the virtual counter
 
 
-@dataclass(frozen=True)
-class Neon(ScalarArm):
-    """ARMv8.0. Bytes are multiplied as signed ones, so codes are at most 127."""
+class VectorArm(ScalarArm):
+    """What all CPUs with NEON do alike."""
 
     def fma(self, k: Function, a: Value, b: Value, c: Value) -> Value:
         return k.intrinsic(f"llvm.fma.{t.suffix(a.type)}", a.type, a, b, c)
+
+    def dot4_u8(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
+        # a = (a - 128) + 128, and a - 128 is signed. The products with 128 are often those of a
+        # broadcast b, so that LLVM computes them once for all parts.
+        less = self.dot4(k, acc.constant(0), a.constant(-128), b)
+        return self.dot4(k, acc - less, a ^ 128, b)
+
+    @property
+    def has_lookup16(self) -> bool:
+        return True
+
+    def lookup16(self, k: Function, tables: Value, index: Value) -> Value:
+        name = "llvm.aarch64.neon.tbl1.v16i8"
+        return _in_parts(lambda x, i: k.intrinsic(name, i.type, x, i), tables, index)
+
+    def f16_to_f32(self, k: Function, bits: Value) -> Value:
+        return bits.bitcast(t.like(bits.type, t.f16)).widen(t.f32)
+
+    def f32_to_f16(self, k: Function, value: Value) -> Value:
+        return value.narrow(t.f16).bitcast(t.like(value.type, t.i16))
+
+
+@dataclass(frozen=True)
+class Neon(VectorArm):
+    """ARMv8.0. Bytes are multiplied as signed ones, so codes are at most 127."""
 
     @property
     def largest_code(self) -> int:
         return 127
 
     def dot4(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
-        return _in_parts(lambda *part: self._dot4(k, *part), acc, a, b)
+        def part(acc: Value, a: Value, b: Value) -> Value:
+            low, high = (_products(k, a, b, at) for at in (0, 8))
+            # Pairs cannot overflow: 2 * 128 * 127 = 32512.
+            pairs = k.intrinsic("llvm.aarch64.neon.addp.v8i16", _i16x8, low, high)
+            return acc + _sum_pairs(k, pairs)
 
-    def _dot4(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
-        """`dot4` of signed bytes, i8x16. Pairs cannot overflow: 2 * 128 * 127 = 32512."""
-        low, high = (_products(k, a, b, at) for at in (0, 8))
-        pairs = k.intrinsic("llvm.aarch64.neon.addp.v8i16", _i16x8, low, high)
-        return acc + _sum_pairs(k, pairs)
+        return _in_parts(part, acc, a, b)
 
     @property
     def partial(self) -> t.Type:
@@ -95,29 +119,9 @@ class Neon(ScalarArm):
 
         return _in_parts(part, partial)
 
-    @property
-    def has_lookup16(self) -> bool:
-        return True
-
-    def lookup16(self, k: Function, tables: Value, index: Value) -> Value:
-        name = "llvm.aarch64.neon.tbl1.v16i8"
-        return _in_parts(lambda x, i: k.intrinsic(name, i.type, x, i), tables, index)
-
-    def dot4_u8(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
-        # a = (a - 128) + 128, and a - 128 is signed. The products with 128 are often those of a
-        # broadcast b, so that LLVM computes them once for all parts.
-        less = self.dot4(k, acc.constant(0), a.constant(-128), b)
-        return self.dot4(k, acc - less, a ^ 128, b)
-
-    def f16_to_f32(self, k: Function, bits: Value) -> Value:
-        return bits.bitcast(t.like(bits.type, t.f16)).widen(t.f32)
-
-    def f32_to_f16(self, k: Function, value: Value) -> Value:
-        return value.narrow(t.f16).bitcast(t.like(value.type, t.i16))
-
 
 @dataclass(frozen=True)
-class DotProd(Neon):
+class DotProd(VectorArm):
     """ARMv8.2 with sdot; with i8mm, usdot takes all codes."""
 
     @property
@@ -128,23 +132,9 @@ class DotProd(Neon):
     def largest_code(self) -> int:
         return 255 if self._mixes_signs else 127
 
-    def _dot4(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
-        name = "usdot" if self._mixes_signs else "sdot"
-        return k.intrinsic(f"llvm.aarch64.neon.{name}.v4i32.v16i8", _i32x4, acc, a, b)
-
-    @property
-    def partial(self) -> t.Type:
-        return i32x16
-
-    @property
-    def partial_limit(self) -> int | None:
-        return None
-
-    def dot4_partial(self, k: Function, partial: Value, a: Value, b: Value) -> Value:
-        return self.dot4(k, partial, a, b)
-
-    def widen_partial(self, k: Function, partial: Value) -> Value:
-        return partial
+    def dot4(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
+        name = f"llvm.aarch64.neon.{'usdot' if self._mixes_signs else 'sdot'}.v4i32.v16i8"
+        return _in_parts(lambda *part: k.intrinsic(name, _i32x4, *part), acc, a, b)
 
     def dot4_u8(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
         if self._mixes_signs:
