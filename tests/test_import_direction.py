@@ -70,6 +70,7 @@ MAY_IMPORT = {
         "codegen",
         "kernels",
         "program",
+        "conversion",
         "bench",
     },
     "bench": {*BASE, "quant", "models", "codegen", "kernels", "program", "loading"},
