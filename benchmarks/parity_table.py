@@ -12,6 +12,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,23 +20,28 @@ import numpy as np
 import numpy.typing as npt
 
 import bitnet
+from benchmarks.stored_forms import (
+    FOLDER,
+    FORMATS,
+    NATIVE,
+    TENSOR_TYPES,
+    layout_of,
+    same_scales,
+    store,
+    store_gguf,
+)
+from bitnet import load
 from bitnet.bench.report import table
 from bitnet.codegen import available_targets
-from bitnet.conversion import convert
 from bitnet.evaluation import Evaluation
-from bitnet.formats.gguf import GGUFFile
-from bitnet.formats.gguf_writer import TensorData, WritableValue, write_gguf
 from bitnet.kernels.kv_cache import KVKind
-from bitnet.models import Checkpoint, open_checkpoint
-from bitnet.models.tensors import TernaryTensor
+from bitnet.kernels.layouts import LayoutName
 from bitnet.program.plan import HeadKind
-from bitnet.quant import i2s, iq_bn, tl1, tl2, tq
-from bitnet.quant.tiled import TiledName
-from bitnet.quant.tl_config import Blocks
-from tests.models.conftest import TinyModel, write_tiny_gguf
+from tests.embedder_files import Embedder, Kind
 from tests.parity.agreement import BOUND, CLOSE, CLOSE_SHARE, SAME_TOP_SHARE, Agreement, compare
 from tests.parity.cases import STARTS, Case, Style
 from tests.parity.expected import Expected
+from tests.parity.plain_embedder import PlainEmbedder
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "docs" / "parity.md"
@@ -47,20 +53,15 @@ FAMILIES: dict[Style, str] = {
     "1bitllm": "BitNet of 1bitLLM",
     "llama-packed": "Llama3-8B-1.58, Falcon3, Falcon-E",
 }
-FOLDER = "Hugging Face folder"
-TENSOR_TYPES = (
-    *("F32", "F16", "BF16", "I2_S", "TL1", "TL2"),
-    *("TQ1_0", "TQ2_0", "IQ1_BN", "IQ2_BN"),
-)
-NATIVE: tuple[TiledName, ...] = get_args(TiledName)
-FORMATS = (FOLDER, *(f"GGUF, {kind}" for kind in TENSOR_TYPES), *(f"native, {n}" for n in NATIVE))
-
-_BLOCKS = {"TL1": Blocks(32, 64, 32), "TL2": Blocks(32, 96, 32)}  # for all the shapes below
+EMBEDDERS: dict[Kind, str] = {"qwen3": "BitNet embedding 0.6B", "gemma3": "BitNet embedding 270M"}
+# Without types that need rows of 256 weights.
+EMBEDDER_TYPES = tuple(kind for kind in TENSOR_TYPES if kind not in ("TL2", "TQ1_0", "TQ2_0"))
+EMBEDDER_DEPTHS = (1, 2)
 _DEPTHS = (1, 4)
 _LENGTHS = {1: (97, 64, 33, 1), 4: (60, *STARTS)}
 
-Array = npt.NDArray[Any]
 Row = Sequence[str]
+Results = list[list[npt.NDArray[np.float32]]]  # of each model, for each sequence
 
 INTRODUCTION = f"""\
 # Parity
@@ -87,6 +88,14 @@ Where several targets are named, their logits are the same bits. F16, BF16, TQ1_
 can round the scale of a tensor, which makes it another model: the last column tells.
 
 """
+EMBEDDING = """
+## Embedding models beside numpy
+
+Their classes are no part of transformers, so they are compared with a plain reading of their
+folders in numpy, in float64: the hidden states of each token, as above, and the cosine of the
+angle between the means over all tokens, the smaller one of both models.
+
+"""
 PERPLEXITY = """
 ## Perplexity of the bundled model
 
@@ -102,22 +111,29 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for style in FAMILIES for row in parity_rows(style, Path(folder), write)]
+        embedders = [row for kind in EMBEDDERS for row in embedder_rows(kind, Path(folder))]
         more = list(perplexity_rows(Path(folder)))
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(page(rows, more, versions()), encoding="utf-8")
+    OUTPUT.write_text(page(rows, embedders, more, versions()), encoding="utf-8")
 
 
-def page(parity: Sequence[Row], perplexity: Sequence[Row], environment: str) -> str:
+def page(
+    parity: Sequence[Row], embedders: Sequence[Row], perplexity: Sequence[Row], environment: str
+) -> str:
     """The whole file."""
     one, deep = (f"{n} layer{'s' * (n > 1)}" for n in _DEPTHS)
+    _, two = (f"{n} layers" for n in EMBEDDER_DEPTHS)
     titles = ("family", "stored as", "targets", f"{one}: within {CLOSE:g}", f"{one}: largest")
     more = (f"{deep}: median", f"{deep}: largest", f"{deep}: same top token", "scales")
+    vectors = (f"{two}: median", f"{two}: largest", "cosine", "scales")
     facts = ("stored as", "layout", "head", "keys and values", "perplexity", "mean KL", "same top")
     return "".join(
         [
             INTRODUCTION,
             table([*titles, *more], parity),
             f"\n{environment}\n",
+            EMBEDDING,
+            table([*titles, *vectors], embedders),
             PERPLEXITY,
             table(facts, perplexity),
         ]
@@ -170,25 +186,15 @@ def parity_rows(
     for layers in _DEPTHS:
         place = folder / f"{style}-{layers}"
         expected, _ = write(case_of(style, layers), place)
-        stored.append(Stored(store(place, case_of(style, layers).dtype), expected))
+        stored.append(Stored(store(place), expected))
     for name in FORMATS:
-        by_bits: dict[bytes, tuple[list[str], list[Agreement]]] = {}
-        for target in available_targets():
-            found, bits = [], b""
-            for each in stored:
-                with bitnet.load(
-                    each.forms[name], target=target, layout=_layout(name), kv="f32"
-                ) as model:
-                    logits = [model.logits(list(s.ids)) for s in each.expected]
-                found.append(compare(logits, each.expected))
-                bits += b"".join(part.tobytes() for part in logits)
-            by_bits.setdefault(bits, ([], found))[0].append(target)
-        rounded = not all(_same_scales(s.forms[FOLDER], s.forms[name]) for s in stored)
-        for targets, (one, deep) in by_bits.values():
+        rounded = not all(same_scales(s.forms[FOLDER], s.forms[name]) for s in stored)
+        for targets, found in different(partial(_logits, stored, name)):
+            one, deep = (compare(*pair) for pair in zip(found, _expected(stored), strict=True))
             yield (
                 FAMILIES[style],
                 name,
-                ", ".join(targets),
+                targets,
                 f"{np.mean(one.deviation <= CLOSE):.1%}",
                 f"{one.deviation.max():.1e}",
                 f"{np.median(deep.deviation):.1e}",
@@ -198,93 +204,84 @@ def parity_rows(
             )
 
 
-def _layout(form: str) -> TiledName:
-    """One layout for all but native files; it does not change results."""
-    return next((layout for layout in NATIVE if form == f"native, {layout}"), "b3")
+def different(run: Callable[[str], Results]) -> Iterator[tuple[str, Results]]:
+    """What `run` gives for the targets: the names of those that have the same bits, and these."""
+    found: dict[bytes, tuple[list[str], Results]] = {}
+    for target in available_targets():
+        results = run(target)
+        bits = b"".join(array.tobytes() for model in results for array in model)
+        found.setdefault(bits, ([], results))[0].append(target)
+    for targets, results in found.values():
+        yield ", ".join(targets), results
 
 
-def store(folder: Path, dtype: str) -> dict[str, Path]:
-    """A model in a Hugging Face folder, and beside it in all other formats.
-
-    dtype: of what is not ternary.
-    """
-    first = folder / "I2_S.gguf"
-    with open_checkpoint(folder) as checkpoint:
-        write_tiny_gguf(_in_memory(checkpoint), first, dense_type=dtype.upper())
-    return {FOLDER: folder, **store_gguf(first, folder)}
+def _logits(stored: Sequence[Stored], form: str, target: str) -> Results:
+    results = []
+    for each in stored:
+        with load(each.forms[form], target=target, layout=layout_of(form), kv="f32") as model:
+            results.append([model.logits(sequence.ids.tolist()) for sequence in each.expected])
+    return results
 
 
-def _in_memory(checkpoint: Checkpoint) -> TinyModel:
-    model = TinyModel(checkpoint.spec)
-    for name, (rows, _) in checkpoint.spec.ternary_shapes().items():
-        tensor = checkpoint.ternary(name)
-        model.codes[name], model.scales[name] = tensor.codes(0, rows), float(tensor.scale)
-    for name in checkpoint.spec.dense_shapes():
-        model.dense[name] = checkpoint.dense(name).float32()
-    return model
+def _expected(stored: Sequence[Stored]) -> list[Sequence[Expected]]:
+    return [each.expected for each in stored]
 
 
-def _same_scales(one: Path, other: Path) -> bool:
-    if other == one:
-        return True
-    with open_checkpoint(one) as a, open_checkpoint(other) as b:
-        names = a.spec.ternary_shapes()
-        return all(np.array_equal(a.ternary(n).scale, b.ternary(n).scale) for n in names)
+# -- embedding models -----------------------------------------------------------------------
 
 
-# -- formats --------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class StoredEmbedder:
+    """An embedding model in all formats, and what numpy computes for some tokens."""
+
+    forms: dict[str, Path]
+    ids: list[int]
+    expected: npt.NDArray[np.float64]
 
 
-def store_gguf(source: Path, folder: Path) -> dict[str, Path]:
-    """A GGUF file in all types of tensors and as native files."""
-    forms = {}
-    for kind in TENSOR_TYPES:
-        forms[f"GGUF, {kind}"] = out = folder / f"{kind}.gguf"
-        if out != source:
-            rewrite(source, out, kind)
-    for layout in NATIVE:
-        forms[f"native, {layout}"] = out = folder / f"native-{layout}.gguf"
-        convert(source, out, layout=layout)
-    return forms
-
-
-def rewrite(source: Path, out: Path, kind: str) -> None:
-    """Write a GGUF file with its ternary tensors in another type."""
-    with GGUFFile(source) as file, open_checkpoint(source) as checkpoint:
-        metadata: dict[str, WritableValue] = {**file.metadata.stored}
-        tensors = []
-        for name, info in file.tensors.items():
-            if name not in checkpoint.spec.ternary_shapes():
-                tensors.append(TensorData(name, info.shape, info.type, file.data(name)))
-                continue
-            tensors.append(
-                TensorData(name, info.shape, kind, _pack(kind, checkpoint.ternary(name)))
+def embedder_rows(kind: Kind, folder: Path) -> Iterator[Row]:
+    """The rows of a kind of embedding models."""
+    stored = []
+    for layers in EMBEDDER_DEPTHS:
+        place = Embedder(kind, layers).write_folder(folder / f"{kind}-{layers}", prefix="model.")
+        plain = PlainEmbedder(place)
+        ids = np.random.default_rng(1).choice(plain.settled_ids(), 60)
+        expected, _ = plain.hidden_states(ids)
+        stored.append(StoredEmbedder(store(place, EMBEDDER_TYPES), ids.tolist(), expected))
+    for name in stored[0].forms:
+        rounded = not all(same_scales(s.forms[FOLDER], s.forms[name]) for s in stored)
+        for targets, found in different(partial(_states, stored, name)):
+            pairs = [(states, s.expected) for (states,), s in zip(found, stored, strict=True)]
+            one, deep = (_deviation(*pair) for pair in pairs)
+            yield (
+                EMBEDDERS[kind],
+                name,
+                targets,
+                f"{np.mean(one <= CLOSE):.1%}",
+                f"{one.max():.1e}",
+                f"{np.median(deep):.1e}",
+                f"{deep.max():.1e}",
+                f"{min(_cosine(a.mean(axis=0), b.mean(axis=0)) for a, b in pairs):.6f}",
+                "rounded" if rounded else "same",
             )
-            if kind in _BLOCKS:
-                sizes = vars(_BLOCKS[kind])
-                metadata |= {f"bitnet.tl.{name}.{size}": sizes[size] for size in sizes}
-        write_gguf(out, metadata, tensors)
 
 
-def _pack(kind: str, tensor: TernaryTensor) -> Array:
-    rows, columns = tensor.shape
-    codes, scale = tensor.codes(0, rows), float(tensor.scale)
-    half = np.float16(scale)
-    match kind:
-        case "I2_S":
-            return i2s.pack(codes, scale)
-        case "TL1" | "TL2":
-            return (tl1 if kind == "TL1" else tl2).pack(codes, scale, _BLOCKS[kind])
-        case "TQ1_0" | "TQ2_0":
-            return tq.pack(kind, codes, np.full((rows, columns // tq.BLOCK), half))
-        case "IQ1_BN" | "IQ2_BN":
-            by_row = np.float32(half if kind == "IQ1_BN" else scale)
-            return iq_bn.pack(kind, codes, np.full(rows, by_row))
-    values = (codes.astype(np.float32) - 1) * np.float32(scale)
-    if kind == "BF16":
-        bits = values.view(np.uint32)
-        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-    return values.astype({"F16": np.float16, "F32": np.float32}[kind])
+def _states(stored: Sequence[StoredEmbedder], form: str, target: str) -> Results:
+    results = []
+    for each in stored:
+        with load(each.forms[form], target=target, layout=layout_of(form), kv="f32") as model:
+            results.append([model.hidden_states(each.ids)])
+    return results
+
+
+def _deviation(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    difference: npt.NDArray[Any] = np.abs(found - expected)
+    deviation: npt.NDArray[Any] = difference.max(axis=1) / np.abs(expected).max(axis=1)
+    return deviation
+
+
+def _cosine(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
 # -- perplexity -----------------------------------------------------------------------------
@@ -295,7 +292,7 @@ class Setting:
     """How the bundled model is stored and computed."""
 
     form: str = "GGUF, I2_S"
-    layout: str = "b3"
+    layout: LayoutName = "b3"
     head: HeadKind = "stored"
     kv: KVKind = "f32"
 
@@ -303,7 +300,7 @@ class Setting:
 def settings() -> list[Setting]:
     """Those that the page tells of; the others are beside the first."""
     stored = [f"GGUF, {kind}" for kind in TENSOR_TYPES if kind != "I2_S"]
-    in_place = {"i2_s": "I2_S", "tl1": "TL1", "tl2": "TL2"}
+    in_place: dict[LayoutName, str] = {"i2_s": "I2_S", "tl1": "TL1", "tl2": "TL2"}
     return [
         Setting(),
         *(Setting(form=form) for form in stored),
@@ -319,17 +316,18 @@ def perplexity_rows(folder: Path) -> Iterator[Row]:
     """One for each of `settings`."""
     place = folder / "bundled"
     place.mkdir()
-    source = place / "I2_S.gguf"
-    source.write_bytes(bitnet.bundled_model_path().read_bytes())
-    forms = store_gguf(source, place)
+    forms = store_gguf(bitnet.bundled_model_path(), place)
     first: Evaluation | None = None
     for setting in settings():
-        with bitnet.load(
+        with load(
             forms[setting.form], layout=setting.layout, head=setting.head, kv=setting.kv
         ) as model:
             baseline = place / "baseline"
-            saving = {"save_baseline": baseline} if first is None else {"baseline": baseline}
-            found = model.score(held_out(model), **saving)
+            found = model.score(
+                held_out(model),
+                baseline=baseline if first is not None else None,
+                save_baseline=baseline if first is None else None,
+            )
         first = first or found
         divergence = found.divergence
         same = np.array_equal(found.total.nll, first.total.nll)

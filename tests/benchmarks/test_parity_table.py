@@ -11,7 +11,8 @@ import pytest
 
 import bitnet
 from benchmarks import parity_table
-from benchmarks.parity_table import FAMILIES, FORMATS, OUTPUT, TENSOR_TYPES
+from benchmarks.parity_table import EMBEDDER_TYPES, EMBEDDERS, FAMILIES, OUTPUT
+from benchmarks.stored_forms import FOLDER, FORMATS, TENSOR_TYPES, store_gguf
 from bitnet.codegen import target_names
 from bitnet.formats.gguf_types import TYPE_IDS
 from bitnet.kernels.layouts import LayoutName
@@ -38,15 +39,22 @@ def environment() -> str:
 
 
 def test_the_page_is_as_the_script_writes_it() -> None:
-    parity, perplexity = tables()
-    assert parity_table.page(parity, perplexity, environment()) == OUTPUT.read_text("utf-8")
+    parity, embedders, perplexity = tables()
+    written = OUTPUT.read_text("utf-8")
+    assert parity_table.page(parity, embedders, perplexity, environment()) == written
 
 
 def test_all_families_and_formats_are_there_for_targets_that_are_known() -> None:
     found: dict[tuple[str, str], set[str]] = {}
-    for family, form, targets, *_ in tables()[0]:
+    for family, form, targets, *_ in [*tables()[0], *tables()[1]]:
         found.setdefault((family, form), set()).update(targets.split(", "))
     wanted = {(family, form) for family in FAMILIES.values() for form in FORMATS}
+    wanted |= {
+        (family, form)
+        for family in EMBEDDERS.values()
+        for form in FORMATS
+        if not form.startswith("GGUF") or form.removeprefix("GGUF, ") in EMBEDDER_TYPES
+    }
     assert found.keys() == wanted
     (targets,) = {frozenset(some) for some in found.values()}
     assert targets <= set(target_names())
@@ -64,17 +72,17 @@ def test_formats_are_those_that_can_be_loaded() -> None:
 
 
 def test_all_layouts_and_heads_have_a_perplexity() -> None:
-    rows = tables()[1]
+    rows = tables()[2]
     assert [tuple(row[:4]) for row in rows] == [
         (s.form, s.layout, s.head, s.kv) for s in parity_table.settings()
     ]
     assert {row[1] for row in rows} == set(get_args(LayoutName))
     assert {row[2] for row in rows} == set(get_args(HeadKind))
-    assert {row[0] for row in rows} == {form for form in FORMATS if form != parity_table.FOLDER}
+    assert {row[0] for row in rows} == {form for form in FORMATS if form != FOLDER}
 
 
 def test_the_perplexity_is_what_the_model_has() -> None:
-    stated = tables()[1][0][4]
+    stated = tables()[2][0][4]
     with bitnet.load(layout="b3", head="stored", kv="f32") as model:
         found = model.score(parity_table.held_out(model)).total.perplexity
     assert f"{found:.5f}" == stated
@@ -84,8 +92,8 @@ def test_the_perplexity_is_what_the_model_has() -> None:
 def forms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     folder = tmp_path_factory.mktemp("forms")
     tiny = make_tiny("bitnet", hidden_size=256, ffn_size=512, head_dim=64)
-    source = write_tiny_gguf(tiny, folder / "I2_S.gguf")
-    return parity_table.store_gguf(source, folder)
+    source = write_tiny_gguf(tiny, folder / "tiny.gguf")
+    return store_gguf(source, folder)
 
 
 @pytest.mark.parametrize("form", FORMATS[1:])
