@@ -65,7 +65,7 @@ $(VENV)/cli.stamp: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python $(PIP_INSTALL) -e '.[cli,dev]'
+	$(VENV)/bin/python $(PIP_INSTALL) -e '.[cli,hub,dev]'
 	touch $@ $(VENV)/cli.stamp
 
 $(PARITY)/torch.stamp: pyproject.toml training/requirements.txt | $(PARITY)/bin/python

@@ -12,6 +12,7 @@ from bitnet.errors import (
     CodegenError,
     CompileError,
     ContextLengthExceededError,
+    DownloadError,
     GenerationError,
     GenerationTimeoutError,
     InvalidArgumentError,
@@ -24,6 +25,7 @@ from bitnet.errors import (
     UnsupportedOperationError,
     UnsupportedTargetError,
 )
+from bitnet.evaluation import Divergence, Evaluation, Score
 from bitnet.generation import Completion, Generation, Token
 from bitnet.model import Model, bundled_model_path, load
 from bitnet.models import ModelSpec
@@ -38,6 +40,9 @@ __all__ = [
     "CompileError",
     "Completion",
     "ContextLengthExceededError",
+    "Divergence",
+    "DownloadError",
+    "Evaluation",
     "Generation",
     "GenerationError",
     "GenerationTimeoutError",
@@ -51,6 +56,7 @@ __all__ = [
     "ModelNotFoundError",
     "ModelSpec",
     "SamplingParams",
+    "Score",
     "Timings",
     "Token",
     "TokenLogprobs",

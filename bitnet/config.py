@@ -4,7 +4,8 @@ BITNET_TARGET      compile for this target instead of the best one
 BITNET_THREADS     number of threads instead of one per core (fewer for small models)
 BITNET_BLOCKING    BYTES,TOKENS: how far ahead weights are fetched and how many tokens are
                    multiplied at once, instead of what is measured
-BITNET_CACHE_DIR   where compiled objects are kept
+BITNET_CACHE_DIR   where compiled objects and fetched models are kept
+BITNET_OFFLINE     1: nothing is fetched; HF_HUB_OFFLINE does the same
 BITNET_DEBUG       comma-separated: `ir`, `asm` print that stage to stderr, `checked` turns
                    bounds checks on
 """
@@ -55,8 +56,16 @@ def debug() -> frozenset[str]:
     return flags
 
 
+def offline() -> str | None:
+    """The variable that says so, when nothing may be fetched."""
+    for name in ("BITNET_OFFLINE", "HF_HUB_OFFLINE"):
+        if os.environ.get(name, "").lower() in {"1", "true", "yes", "on"}:
+            return name
+    return None
+
+
 def cache_dir() -> Path:
-    """The folder for compiled objects: per user, and safe to delete."""
+    """The folder for what can be made or fetched again: per user, and safe to delete."""
     chosen = os.environ.get("BITNET_CACHE_DIR")
     if chosen:
         return Path(chosen)

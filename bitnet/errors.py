@@ -3,6 +3,7 @@
 BitNetError
 ├── InvalidArgumentError        a value passed in is outside its documented range
 ├── ModelNotFoundError          no file or folder at the given path
+├── DownloadError               a model could not be fetched
 ├── ModelFileError              something in a model's files
 │   ├── InvalidModelError       broken, truncated, inconsistent or hostile
 │   └── UnsupportedModelError   well formed, but nothing here can run it
@@ -38,6 +39,10 @@ class InvalidArgumentError(BitNetError, ValueError):
 
 class ModelNotFoundError(BitNetError, FileNotFoundError):
     """There is no model at the given path."""
+
+
+class DownloadError(BitNetError):
+    """A model could not be fetched: no way to the hub, no access, or not the bytes it promised."""
 
 
 class ModelFileError(BitNetError):

@@ -1,11 +1,11 @@
-"""The Python API: load a model, generate text with it."""
+"""The Python API: load a model, generate text or make embeddings with it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ import numpy.typing as npt
 from bitnet.closing import Closing
 from bitnet.codegen import find_target
 from bitnet.engine import Engine, SamplingParams
-from bitnet.errors import BitNetError, InvalidArgumentError
+from bitnet.engine.pooling import Pooling
+from bitnet.errors import BitNetError, InvalidArgumentError, UnsupportedOperationError
+from bitnet.evaluation import Evaluation, Excerpt, evaluate, whole, windows
 from bitnet.generation import Completion, Generation
 from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
@@ -27,6 +29,7 @@ from bitnet.program.ternary_weights import cuts_of
 from bitnet.program.tuning import tune
 from bitnet.program.weights import Progress, Weights
 from bitnet.program.workers import Workers, team_size
+from bitnet.store import resolve
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -80,7 +83,8 @@ def load(
 ) -> Model:
     """Load and compile a model.
 
-    path: a GGUF file or a Hugging Face folder; None is the bundled model.
+    path: a GGUF file or a Hugging Face folder; None is the bundled model. Text that is no path of
+        something is the name of a model that `bitnet pull` has fetched, such as "OWNER/REPO".
     target: what to compile for ("avx512", "avx2", ...); None is the best this CPU runs.
     threads: how many threads work together, at most one per core; None is one per core, fewer for
         small models.
@@ -112,7 +116,7 @@ def load(
     does not tell its nodes, ModelMemoryError, InvalidArgumentError for the rest.
     """
     chosen = find_target(target)
-    path = bundled_model_path() if path is None else path
+    path = bundled_model_path() if path is None else resolve(path)
     checkpoint = open_checkpoint(path, tokenizer, chat_template)
     try:
         return Model(
@@ -283,23 +287,94 @@ class Model(Closing):
         """Logits of every next token after each prefix of `ids`: float32 (len(ids), vocab).
 
         One full forward pass from an empty cache. Raises InvalidArgumentError for an id outside
-        the vocabulary, ContextLengthExceededError for too many ids.
+        the vocabulary, ContextLengthExceededError for too many ids, UnsupportedOperationError for
+        an embedding model, which gives none.
         """
         return self._engine.logits([int(i) for i in ids])
 
     def hidden_states(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Hidden states of `ids` after the final norm: float32 (len(ids), hidden_size).
 
-        These are what the output head reads, and embeddings of the text so far. Raises as
-        `logits`.
+        These are what the output head reads, and embeddings of the text so far. Raises
+        InvalidArgumentError and ContextLengthExceededError as `logits`.
         """
         return self._engine.hidden_states([int(i) for i in ids])
+
+    def embed(
+        self, texts: str | Sequence[str], *, pooling: Pooling | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Embeddings of texts, vectors of length 1: float32 (len(texts), hidden_size).
+
+        For one text that is no list it is (hidden_size,). The product of two of them is the cosine
+        of the angle between. Texts are read as they are, in the model's begin- and end-of-text
+        tokens if it uses those; an instruction such as "query: " is for the caller to put in front.
+
+        pooling: "mean" of the hidden states of all tokens, or that of the first ("cls") or the
+            "last" one; None is what the model's files say.
+
+        Raises UnsupportedOperationError if the files do not say and `pooling` is None,
+        InvalidArgumentError for a text without a token, ContextLengthExceededError for a long one.
+        """
+        chosen = pooling or self.config.pooling
+        if chosen is None:
+            raise UnsupportedOperationError(
+                f"the files of {self.name} do not say how to make embeddings of its hidden states; "
+                'choose pooling "mean", "cls" or "last"'
+            )
+        if chosen not in get_args(Pooling):
+            known = ", ".join(get_args(Pooling))
+            raise InvalidArgumentError(f"pooling must be one of {known}, not {chosen!r}")
+        tokenizer = self.tokenizer
+        ids = [
+            tokenizer.encode(text, add_bos=tokenizer.add_bos, add_eos=tokenizer.add_eos)
+            for text in ([texts] if isinstance(texts, str) else texts)
+        ]
+        vectors = self._engine.embeddings(ids, chosen)
+        return vectors[0] if isinstance(texts, str) else vectors
+
+    def score(
+        self,
+        texts: Sequence[str | Sequence[int]],
+        *,
+        baseline: str | os.PathLike[str] | None = None,
+        save_baseline: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """How likely each of `texts`, as text or as token ids, is to the model.
+
+        Each text is read by itself, many at a time; all its tokens but the first are predicted.
+        Text gets the model's begin-of-text token in front if it uses one.
+
+        baseline, save_baseline, progress: see `bitnet.evaluation.evaluate`, which also says what
+        is raised.
+        """
+        excerpts = [whole(self._prompt_ids(text)) for text in texts]
+        return self._evaluate(excerpts, baseline, save_baseline, progress)
+
+    def perplexity(
+        self,
+        text: str,
+        *,
+        baseline: str | os.PathLike[str] | None = None,
+        save_baseline: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """How likely a long text is to the model, in windows of the context.
+
+        `bitnet.evaluation.windows` says which of its tokens are predicted; there is a score for
+        each window. The other arguments are as in `score`.
+        """
+        tokenizer = self.tokenizer
+        bos = tokenizer.bos_id if tokenizer.add_bos else None
+        excerpts = windows(self._prompt_ids(text), self.context, bos)
+        return self._evaluate(excerpts, baseline, save_baseline, progress)
 
     def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion:
         """Continue `prompt`, text or token ids, with the options of `SamplingParams`.
 
         Text gets the model's begin-of-text token in front if it uses one; ids are taken as they
-        are. Raises InvalidArgumentError, ContextLengthExceededError, GenerationError.
+        are. Raises InvalidArgumentError, ContextLengthExceededError, GenerationError, and
+        UnsupportedOperationError for an embedding model, which writes no text.
         """
         return self.start(prompt, **options).result()
 
@@ -359,6 +434,21 @@ class Model(Closing):
         self._engine.close()
         self._checkpoint.close()
         self._memory.close()
+
+    def _evaluate(
+        self,
+        excerpts: Sequence[Excerpt],
+        baseline: str | os.PathLike[str] | None,
+        save_baseline: str | os.PathLike[str] | None,
+        progress: Progress | None,
+    ) -> Evaluation:
+        return evaluate(
+            self._engine,
+            excerpts,
+            baseline=None if baseline is None else Path(baseline),
+            save_baseline=None if save_baseline is None else Path(save_baseline),
+            progress=progress,
+        )
 
     def _try_start(
         self, prompt: str | Sequence[int], params: SamplingParams

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import NoReturn, TypeAlias, Union
 
 from bitnet.errors import InvalidModelError
 
 JSONValue: TypeAlias = Union[bool, int, float, str, "list[JSONValue]", "dict[str, JSONValue]", None]
+
+# Of the small files that say what a model is.
+MAX_CONFIG_BYTES = 2**22
 
 MAX_DEPTH = 32
 # A value takes up to some 200 bytes, whatever it takes in the file.
@@ -40,13 +44,32 @@ def parse_object(
     path: str | os.PathLike[str], raw: bytes, what: str, *, unique: bool = True
 ) -> dict[str, JSONValue]:
     """What `parse` gives for `what` in a model's file, if it is an object; or InvalidModelError."""
-    try:
-        value = parse(raw, unique=unique)
-    except ValueError as error:
-        raise InvalidModelError(path, f"{what} is not valid JSON: {error}") from error
+    value = parse_value(path, raw, what, unique=unique)
     if not isinstance(value, dict):
         raise InvalidModelError(path, f"{what} is not a JSON object")
     return value
+
+
+def parse_value(
+    path: str | os.PathLike[str], raw: bytes, what: str, *, unique: bool = True
+) -> JSONValue:
+    """What `parse` gives for `what` in a model's file, or InvalidModelError."""
+    try:
+        return parse(raw, unique=unique)
+    except ValueError as error:
+        raise InvalidModelError(path, f"{what} is not valid JSON: {error}") from error
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The bytes of a model's file; InvalidModelError if it cannot be read or has more than that."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise InvalidModelError(path, f"cannot be read: {error}") from error
+    if len(data) > limit:
+        raise InvalidModelError(path, f"has more than {limit} bytes")
+    return data
 
 
 def _unique(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:

@@ -25,11 +25,13 @@ MAY_IMPORT = {
     "formats": {*BASE, "quant"},
     "tokenizers": {"errors", "strict_json"},
     "models": {*BASE, "quant", "formats", "tokenizers"},
+    "store": {*BASE, "formats"},
     "codegen": BASE,
     "kernels": {*BASE, "codegen", "quant"},
     "program": {*BASE, "quant", "models", "codegen", "kernels"},
     "engine": {*BASE, "program", "kernels"},
     "generation": {"errors", "engine", "tokenizers"},
+    "evaluation": {"errors", "formats", "engine"},
     "conversion": {
         *BASE,
         "quant",

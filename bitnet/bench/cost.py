@@ -72,7 +72,7 @@ def phase_costs(plan: Plan, steps: Iterable[list[Part]]) -> dict[str, Cost]:
             spec.n_layers * pairs * 2 * spec.q_size,
         )
         wanted = sum(part.wants_logits for part in step)
-        if wanted:
+        if wanted and spec.has_head:
             macs = spec.vocab_size * spec.hidden_size
             total[_HEAD_PHASES.get(plan.head_kind, "head")] += Cost(head_bytes(plan), macs * wanted)
     return total

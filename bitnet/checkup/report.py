@@ -19,6 +19,8 @@ FAMILIES = {
     "bitnet-b1.58": "BitNet b1.58",
     "bitnet": "BitNet of 1bitLLM",
     "llama": "Llama with ternary linear layers",
+    "qwen3": "BitNet embedding of Qwen3",
+    "gemma3": "BitNet embedding of Gemma 3",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,40 +16,49 @@ from bitnet.cli.bench import bench
 from bitnet.cli.chat import chat
 from bitnet.cli.convert import convert, quantize_embeddings
 from bitnet.cli.doctor import doctor
+from bitnet.cli.embed import embed
 from bitnet.cli.groups import flat
 from bitnet.cli.inspect import inspect
-from bitnet.cli.outcome import exit_codes
+from bitnet.cli.outcome import EXIT_CODES, exit_codes
 from bitnet.cli.repair import repair
 from bitnet.cli.run import run
+from bitnet.cli.score import perplexity, score
 from bitnet.cli.settings import CURRENT, read
+from bitnet.cli.store import list_models, pull, rm
 from bitnet.cli.tokenize import tokenize
+from bitnet.cli.tune_tl import tune_tl
 from bitnet.cli.verify import verify
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = {
-    command.__name__: command
-    for command in (
-        run,
-        chat,
-        tokenize,
-        convert,
-        quantize_embeddings,
-        inspect,
-        verify,
-        repair,
-        bench,
-        doctor,
-    )
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run,
+    "chat": chat,
+    "embed": embed,
+    "tokenize": tokenize,
+    "score": score,
+    "perplexity": perplexity,
+    "pull": pull,
+    "list": list_models,
+    "rm": rm,
+    "convert": convert,
+    "quantize-embeddings": quantize_embeddings,
+    "inspect": inspect,
+    "verify": verify,
+    "repair": repair,
+    "bench": bench,
+    "tune-tl": tune_tl,
+    "doctor": doctor,
 }
 # How a model is run says nothing of how one is to be written.
-_WRITERS = {"convert", "quantize_embeddings"}
-for command in COMMANDS.values():
-    app.command()(exit_codes()(flat(command)))
+_WRITERS = {"convert", "quantize-embeddings"}
+for name, command in COMMANDS.items():
+    app.command(name)(exit_codes()(flat(command)))
 app.add_typer(config.app, name="config")
 
 

@@ -18,8 +18,10 @@ from bitnet.bench.profile import collapsed_stacks
 from bitnet.bench.report import to_csv, to_json, to_markdown
 from bitnet.bench.shapes import SHAPES
 from bitnet.cli import options
+from bitnet.cli.outcome import ExitCode
 from bitnet.errors import InvalidArgumentError
 from bitnet.models import Checkpoint, open_checkpoint
+from bitnet.store import resolve
 
 
 class Format(str, Enum):
@@ -86,7 +88,7 @@ def bench(
     baseline: Annotated[
         Path | None,
         typer.Option(
-            help="An earlier JSON output. The exit code is 1 when a row's tokens per second and "
+            help="An earlier JSON output. The exit code is 9 when a row's tokens per second and "
             f"its share of the limit have both dropped by more than {TOLERANCE:.0%}: a machine "
             "that has become slower itself is not the program's fault.",
             show_default=False,
@@ -114,6 +116,9 @@ def bench(
     A model that fits into the caches may go beyond the bandwidth of memory.
 
     Options that take numbers take several, with commas between; all combinations are measured.
+    For example:
+
+        bitnet bench -m model.gguf -p 512 -n 128 -t 1,2
     """
     profiled = profile or flamegraph is not None
     if profile and output is Format.csv:
@@ -160,11 +165,12 @@ def _numbers(text: str, option: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _opener(model: Path | None, shape: str | None, layers: int | None) -> Callable[[], Checkpoint]:
+def _opener(model: str | None, shape: str | None, layers: int | None) -> Callable[[], Checkpoint]:
     if shape is None:
         if layers is not None:
             raise InvalidArgumentError("--layers cuts random models only; give --random")
-        return lambda: open_checkpoint(bitnet.bundled_model_path() if model is None else model)
+        path = bitnet.bundled_model_path() if model is None else resolve(model)
+        return lambda: open_checkpoint(path)
     if model is not None:
         raise InvalidArgumentError("--model and --random exclude each other")
     checkpoint = RandomCheckpoint(shape, layers)
@@ -188,4 +194,4 @@ def _judge(comparisons: Sequence[Comparison]) -> None:
         verdict = "SLOWER: " if comparison.slower else ""
         typer.echo(f"{verdict}{comparison}", err=True)
     if any(comparison.slower for comparison in comparisons):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.SLOWER)

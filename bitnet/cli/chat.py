@@ -34,7 +34,9 @@ def chat(
 ) -> None:
     """Talk with a model that has a chat template.
 
-    A line is a message; what is piped in is answered line by line.
+    A line is a message; what is piped in is answered line by line. For example:
+
+        bitnet chat -m model.gguf --system "Answer in one sentence."
     """
     with loading.load(chat_template) as model:
         conversation = Conversation(model, system, sampling.options())

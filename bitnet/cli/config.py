@@ -25,9 +25,9 @@ def show(
 ) -> None:
     """Print all settings; those that nobody sets are empty.
 
-    Options of a command win over variables, and these over the file.
+    Options of a command win over variables, and these over the file. For example:
 
-    Example: BITNET_TOP_K=20 bitnet config show --origin
+        BITNET_TOP_K=20 bitnet config show --origin
     """
     settings: Settings = context.obj
     values = settings.values()
@@ -45,6 +45,8 @@ def show(
 def path() -> None:
     """Print where your own file of settings is looked for: TOML, with sections as shown.
 
-    --config and BITNET_CONFIG_FILE name another.
+    --config and BITNET_CONFIG_FILE name another. For example:
+
+        mkdir -p "$(dirname "$(bitnet config path)")"
     """
     typer.echo(places.default_file())

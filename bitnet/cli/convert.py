@@ -8,22 +8,21 @@ from typing import Annotated, Literal
 import typer
 
 from bitnet import conversion
+from bitnet.cli import options
 from bitnet.cli.progress import progress
 from bitnet.conversion import Target
 from bitnet.conversion.tables import TableType
 from bitnet.errors import InvalidArgumentError
 from bitnet.quant.i2s import SourceLayout
 from bitnet.quant.tiled import TiledName
+from bitnet.store import resolve
 
 _Table = Literal["as-is", TableType]
 _Force = Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")]
 
 
 def convert(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="IN", help="GGUF file or Hugging Face folder.", show_default=False),
-    ],
+    source: options.SourceArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="What to write.", show_default=False)],
     to: Annotated[
         Target,
@@ -78,7 +77,7 @@ def convert(
     _check(out, force)
     with progress("converting") as show:
         conversion.convert(
-            source,
+            resolve(source),
             out,
             to,
             layout=layout,
@@ -92,7 +91,7 @@ def convert(
 
 
 def quantize_embeddings(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="GGUF file.", show_default=False)],
+    source: options.SourceArgument,
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="GGUF file to write.", show_default=False)
     ],
@@ -107,7 +106,7 @@ def quantize_embeddings(
     """
     _check(out, force)
     with progress("quantizing") as show:
-        conversion.quantize_embeddings(source, out, type, overwrite=force, progress=show)
+        conversion.quantize_embeddings(resolve(source), out, type, overwrite=force, progress=show)
 
 
 def _check(out: Path, force: bool) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import platform
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -17,6 +19,7 @@ import typer
 
 import bitnet
 from bitnet import BitNetError, config
+from bitnet.cli.outcome import ExitCode
 from bitnet.cli.settings import read
 from bitnet.codegen import find_target, missing_features, target_names
 from bitnet.codegen.detect import host_features
@@ -33,10 +36,15 @@ class UnhealthyError(Exception):
     """A check failed; the message says how."""
 
 
-def doctor(context: typer.Context) -> None:
+def doctor(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
     """Show what this machine offers and check that everything works.
 
-    The exit code is 1 when something does not.
+    The exit code is 1 when something does not. For example:
+
+        bitnet doctor --json
     """
     checks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
         ("bitnet", versions),
@@ -49,16 +57,24 @@ def doctor(context: typer.Context) -> None:
         ("model", bundled_model),
         ("libbitnet", c_library),
     )
-    healthy = True
+    report: dict[str, dict[str, Any]] = {}
     for name, check in checks:
         try:
-            lines, color = check(), None
+            report[name] = {"works": True, "lines": check()}
         except (BitNetError, UnhealthyError, OSError) as error:
-            lines, color, healthy = [f"PROBLEM: {error}"], typer.colors.RED, False
-        for i, line in enumerate(lines):
-            typer.secho(f"{'' if i else name:10} {line}", fg=color)
-    if not healthy:
-        raise typer.Exit(1)
+            report[name] = {"works": False, "lines": [f"PROBLEM: {error}"]}
+        if not as_json:
+            _print(name, **report[name])
+    works = all(part["works"] for part in report.values())
+    if as_json:
+        typer.echo(json.dumps({"works": works, **report}, indent=2))
+    if not works:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _print(name: str, *, works: bool, lines: list[str]) -> None:
+    for i, line in enumerate(lines):
+        typer.secho(f"{'' if i else name:10} {line}", fg=None if works else typer.colors.RED)
 
 
 def versions() -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,20 +12,17 @@ import typer
 from bitnet.checkup.memory import Memory
 from bitnet.checkup.report import FAMILIES, Report, TokenizerSummary, inspect_model
 from bitnet.checkup.stored import StoredTensor
+from bitnet.cli import options
 from bitnet.errors import printable
 from bitnet.models import ModelSpec
+from bitnet.store import resolve
 
 _CONTEXT = 4096  # positions that memory is told for, or as many as the model has
 _COLORS = {"PROBLEM": typer.colors.RED, "fault": typer.colors.YELLOW}
 
 
 def inspect(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL", help="GGUF file or Hugging Face folder.", show_default=False
-        ),
-    ],
+    model: options.ModelArgument,
     tensors: Annotated[bool, typer.Option("--tensors", help="List all tensors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ) -> None:
@@ -37,7 +33,7 @@ def inspect(
 
         bitnet inspect model.gguf --tensors
     """
-    report = inspect_model(model)
+    report = inspect_model(resolve(model))
     if as_json:
         typer.echo(json.dumps(_as_json(report, tensors), indent=2))
         return

@@ -10,24 +10,56 @@ from typing import Annotated
 import typer
 
 import bitnet
-from bitnet import InvalidArgumentError, InvalidModelError, SamplingParams
+from bitnet import BitNetError, InvalidArgumentError, InvalidModelError, SamplingParams
 from bitnet.cli.progress import progress
 from bitnet.cli.settings import CURRENT, SIZES, parse_bytes
 from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
 from bitnet.model import Options
+from bitnet.models.expectations import check_format, check_quantization
 from bitnet.program.plan import HeadKind
+from bitnet.store import models
 from bitnet.tokenizers.templates import TEMPLATES
 
 DEFAULTS = SamplingParams()
 
+
+def stored_names(incomplete: str) -> list[str]:
+    """The names of models in the store that begin so, for the completion of shells."""
+    try:
+        names = [str(model.name) for model in models()]
+    except (BitNetError, OSError):
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 ModelPath = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--model",
         "-m",
-        help="GGUF file or Hugging Face folder; without it, the bundled story model.",
+        help="GGUF file, Hugging Face folder, or a name of `bitnet list`; without it, the bundled "
+        "story model.",
         show_default=False,
+        autocompletion=stored_names,
+    ),
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="GGUF file, Hugging Face folder, or a name of `bitnet list`.",
+        show_default=False,
+        autocompletion=stored_names,
+    ),
+]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN",
+        help="GGUF file, or a name of `bitnet list`.",
+        show_default=False,
+        autocompletion=stored_names,
     ),
 ]
 MaxNewTokens = Annotated[
@@ -167,7 +199,7 @@ class Loading:
         with progress("loading") as show:
             loaded = load(progress=show)
         try:
-            check_sizes(loaded)
+            check_expectations(loaded)
         except BaseException:
             loaded.close()
             raise
@@ -211,14 +243,19 @@ class Sampling:
         )
 
 
-def check_sizes(model: bitnet.Model) -> None:
-    """Compare the sizes that the settings tell with the model's. Raises InvalidModelError."""
+def check_expectations(model: bitnet.Model) -> None:
+    """Compare what the settings say of the model with what it is. Raises InvalidModelError."""
     settings = CURRENT.get()
     if settings is None:
         return
-    spec = model.config
+    origins = settings.origins
+    if form := settings.tree.model.format:
+        check_format(model.path, form, origins["model.format"])
+    if kind := settings.tree.quantization.quantization_type:
+        origin = origins["quantization.quantization_type"]
+        check_quantization(model.path, model.weight_types, kind, origin)
     for name, size in settings.expected_sizes().items():
-        found = getattr(spec, SIZES[name])
+        found = getattr(model.config, SIZES[name])
         if found != size:
-            origin = settings.origins[f"model.{name}"]
+            origin = origins[f"model.{name}"]
             raise InvalidModelError(model.path, f"{name} is {found}, not {size} as {origin} says")

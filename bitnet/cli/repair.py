@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from bitnet.checkup.repair import find_repairs, write_repaired
+from bitnet.cli import options
 from bitnet.errors import printable
 from bitnet.quant.i2s import SourceLayout
+from bitnet.store import resolve
 
 
 def repair(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="GGUF file.", show_default=False)],
+    source: options.SourceArgument,
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="GGUF file to write.", show_default=False)
     ],
@@ -36,8 +38,9 @@ def repair(
 
         bitnet repair model.gguf repaired.gguf --apply
     """
+    path = resolve(source)
     faults = (
-        write_repaired(source, out, source_layout) if apply else find_repairs(source, source_layout)
+        write_repaired(path, out, source_layout) if apply else find_repairs(path, source_layout)
     )
     for fault in faults:
         typer.echo(printable(f"{fault.name}: {fault.text}"))

@@ -27,7 +27,9 @@ def run(
 ) -> None:
     """Continue a prompt.
 
-    The new text goes to stdout as it comes, without the prompt; timings go to stderr.
+    The new text goes to stdout as it comes, without the prompt; timings go to stderr. For example:
+
+        bitnet run -m model.gguf -p "Once upon a time" --temperature 0
     """
     if prompt is None:
         prompt = read_prompt()

@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
+from bitnet.models.expectations import FormatName, QuantizationName
 from bitnet.program.plan import HeadKind
 from bitnet.strict_json import parse
 
@@ -46,6 +47,15 @@ def _bytes(value: object) -> object:
     return parse_bytes(value) if isinstance(value, str) else value
 
 
+def _what_is_said(value: object) -> object:
+    return None if value == "auto" else value
+
+
+def _quantization(value: object) -> object:
+    text = value.upper() if isinstance(value, str) else value
+    return {"I2S": "I2_S", "AUTO": None}.get(text, text) if isinstance(text, str) else text
+
+
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -55,9 +65,13 @@ class _Section(BaseModel):
 
 
 class ModelSettings(_Section):
-    """Which model, and what it must be: sizes that are given are compared with the file's."""
+    """Which model, and what it must be: format and sizes, if given, are compared with the file's.
 
-    path: Path | None = None
+    path may be a name in the model store.
+    """
+
+    path: str | None = None
+    format: Annotated[FormatName | None, BeforeValidator(_what_is_said)] = None
     tokenizer: Path | None = None
     chat_template: str | None = None
     context: Count | None = None
@@ -85,8 +99,12 @@ class InferenceSettings(_Section):
 
 
 class QuantizationSettings(_Section):
-    """How weights, the output head and the key/value cache are kept in memory."""
+    """How weights, the output head and the key/value cache are kept in memory.
 
+    quantization_type is how the file must hold the weights.
+    """
+
+    quantization_type: Annotated[QuantizationName | None, BeforeValidator(_quantization)] = None
     layout: LayoutName | None = None
     head: HeadKind | None = None
     kv: KVKind | None = None
@@ -127,6 +145,7 @@ _none, _auto = _unless("none"), _unless("auto")
 # Variable -> (setting, what turns its text into the value).
 VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "BITNET_MODEL_PATH": ("model.path", str),
+    "BITNET_MODEL_FORMAT": ("model.format", str),
     "BITNET_TOKENIZER": ("model.tokenizer", str),
     "BITNET_CHAT_TEMPLATE": ("model.chat_template", str),
     "BITNET_CONTEXT": ("model.context", str),
@@ -139,6 +158,7 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "BITNET_TOP_K": ("inference.top_k", lambda text: _none(text) or 0),
     "BITNET_TOP_P": ("inference.top_p", lambda text: _none(text) or 1.0),
     "BITNET_SEED": ("inference.seed", _none),
+    "BITNET_QUANTIZATION_TYPE": ("quantization.quantization_type", str),
     "BITNET_LAYOUT": ("quantization.layout", str),
     "BITNET_HEAD": ("quantization.head", str),
     "BITNET_KV": ("quantization.kv", str),

@@ -14,6 +14,7 @@ from bitnet.cli import options
 from bitnet.cli.run import read_prompt, write
 from bitnet.models import open_checkpoint
 from bitnet.models.tokenizer_files import open_tokenizer
+from bitnet.store import resolve
 from bitnet.tokenizers import Tokenizer
 
 
@@ -46,7 +47,9 @@ def tokenize(
     """Print the tokens of a text: id, tab and the vocabulary's spelling in quotes.
 
     Models are not loaded for it. Ids for --decode may stand between any other characters than
-    digits and letters, as in a JSON list.
+    digits and letters, as in a JSON list. For example:
+
+        bitnet tokenize -m model.gguf --text "Once upon a time" --json
     """
     source = _read(text, file)
     chosen = _find(model, tokenizer)
@@ -64,10 +67,11 @@ def tokenize(
             typer.echo(f"{id}\t{chosen.piece(id)!r}")
 
 
-def _find(model: Path | None, tokenizer: Path | None) -> Tokenizer:
+def _find(model: str | None, tokenizer: Path | None) -> Tokenizer:
     if tokenizer is not None and model is None:
         return open_tokenizer(tokenizer)
-    with open_checkpoint(bundled_model_path() if model is None else model, tokenizer) as checkpoint:
+    path = bundled_model_path() if model is None else resolve(model)
+    with open_checkpoint(path, tokenizer) as checkpoint:
         return checkpoint.tokenizer
 
 
@@ -76,6 +80,11 @@ def _read(text: str | None, file: Path | None) -> str:
         raise InvalidArgumentError("--text and --file exclude each other")
     if file is None:
         return read_prompt() if text is None else text
+    return read_file(file)
+
+
+def read_file(file: Path) -> str:
+    """The text of a file in UTF-8, to its last byte. Raises InvalidArgumentError."""
     try:
         return file.read_bytes().decode()
     except OSError as error:

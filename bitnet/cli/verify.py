@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bitnet.checkup.verify import verify_model
+from bitnet.cli import options
+from bitnet.cli.outcome import ExitCode
 from bitnet.cli.progress import progress
 from bitnet.errors import InvalidArgumentError, printable
+from bitnet.store import resolve
 
 
 def verify(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL", help="GGUF file or Hugging Face folder.", show_default=False
-        ),
-    ],
+    model: options.ModelArgument,
     sha256: Annotated[
         str | None,
         typer.Option(
@@ -31,14 +28,14 @@ def verify(
 ) -> None:
     """Read all of a model: codes, scales, norms and tables must be sound.
 
-    Writes the SHA-256 of each file. The exit code is 1 when something is wrong. For example:
+    Writes the SHA-256 of each file. The exit code is 8 when something is wrong. For example:
 
         bitnet verify model.gguf --sha256 4221b252...
     """
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise InvalidArgumentError(f"--sha256 takes 64 hexadecimal digits, not {sha256!r}")
     with progress("verifying") as show:
-        outcome = verify_model(model, show)
+        outcome = verify_model(resolve(model), show)
     if sha256 is not None and len(outcome.sha256) != 1:
         raise InvalidArgumentError(f"{model} has {len(outcome.sha256)} files, --sha256 is of one")
     problems = list(outcome.problems)
@@ -49,5 +46,5 @@ def verify(
     for problem in problems:
         typer.secho(f"PROBLEM: {printable(problem)}", fg=typer.colors.RED)
     if problems:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.INVALID_MODEL)
     typer.echo(f"{outcome.n_tensors} tensors, all sound")

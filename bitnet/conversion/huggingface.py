@@ -58,6 +58,10 @@ class _Folder:
         self._origin = origin
         self._written = Written(progress)
         spec, path = origin.spec, origin.path
+        if spec.input_norms:
+            raise UnsupportedModelError(
+                path, "no class of transformers has a norm of its own in each linear layer"
+            )
         if spec.sub_norms and spec.q_size != spec.hidden_size:
             raise UnsupportedModelError(
                 path, f"heads {spec.q_size} wide in all, not {spec.hidden_size}: not a BitNet model"
@@ -112,6 +116,9 @@ class _Folder:
         data = self._written.stream(name, make, self._origin.release)
         return TensorData(name, dtype, shape, data)
 
+    def _module(self, name: str) -> str:
+        return module_names(name, self._origin.spec.architecture)[0]
+
     def _dense(self, name: str) -> TensorData:
         tensor, shape = self._origin.checkpoint.dense(name), self._origin.spec.dense_shapes()[name]
         kind = tensor.kind if is_float(tensor.kind) else _lossless(_float_pieces(tensor))
@@ -122,7 +129,7 @@ class _Folder:
             else:
                 yield from (_as_kind(piece, kind) for piece in _float_pieces(tensor))
 
-        return self._tensor(f"{module_names(name)[0]}.weight", kind.upper(), shape, make)
+        return self._tensor(f"{self._module(name)}.weight", kind.upper(), shape, make)
 
     def _packed(self, name: str) -> TensorData:
         tensor = self._ternary[name]
@@ -133,7 +140,7 @@ class _Folder:
         def make() -> Iterator[Array]:
             yield self._pack(tensor)
 
-        return self._tensor(f"{module_names(name)[0]}.weight", "U8", (rows // 4, columns), make)
+        return self._tensor(f"{self._module(name)}.weight", "U8", (rows // 4, columns), make)
 
     def _pack(self, tensor: TernaryTensor) -> Array:
         rows, columns = tensor.shape
@@ -158,7 +165,7 @@ class _Folder:
         def make() -> Iterator[Array]:
             yield _as_kind(stored, kind)
 
-        return self._tensor(f"{module_names(name)[0]}.weight_scale", kind.upper(), (1,), make)
+        return self._tensor(f"{self._module(name)}.weight_scale", kind.upper(), (1,), make)
 
     # -- scales -----------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from bitnet.errors import UnsupportedModelError
 from bitnet.formats.gguf_header import ALIGNMENT_KEY
 from bitnet.formats.gguf_metadata import Metadata
 from bitnet.formats.gguf_writer import WritableValue
+from bitnet.models.embedders import POOLING_TYPES
 from bitnet.models.native import LAYOUT_KEY
 from bitnet.models.spec import ModelSpec
 from bitnet.models.tl_blocks import TL_PREFIX
@@ -48,6 +49,8 @@ def folder_metadata(folder: Path, name: str, spec: ModelSpec) -> dict[str, Writa
         "attention.value_length": spec.head_dim,
         "attention.layer_norm_rms_epsilon": float32(spec.rms_norm_eps),
     }
+    if spec.pooling is not None:
+        numbers["pooling_type"] = POOLING_TYPES[spec.pooling]
     general: dict[str, WritableValue] = {
         "general.architecture": spec.architecture,
         "general.name": name,

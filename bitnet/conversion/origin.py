@@ -161,6 +161,8 @@ class Origin(Closing):
     ) -> dict[str, tuple[str, TableKind]]:
         """Tensor of the new file -> that of the source, and how to store it."""
         embedding: TableKind = embed or self.checkpoint.dense(EMBEDDING).kind
+        if head is not None and not self.checkpoint.spec.has_head:
+            raise InvalidArgumentError("the model has no output head to store in another way")
         tables: dict[str, tuple[str, TableKind]] = {EMBEDDING: (EMBEDDING, embedding)}
         if not self.checkpoint.spec.tied_head:
             tables[HEAD] = (HEAD, head or self.checkpoint.dense(HEAD).kind)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, get_args
 
 from bitnet.errors import InvalidModelError
-from bitnet.formats import sniff
 from bitnet.model import STEP_TOKENS, Options
 from bitnet.models import Checkpoint, open_checkpoint
+from bitnet.models.expectations import (
+    FormatName,
+    QuantizationName,
+    check_format,
+    check_quantization,
+)
 
-_FORMATS = ("gguf", "safetensors", "huggingface")
-_QUANTIZATIONS = ("I2_S", "TL1", "TL2")
+# The values of bitnet_model_format_t and bitnet_quantization_type_t, from 0; 0 is not meant.
+_FORMATS: tuple[FormatName, ...] = get_args(FormatName)
+_QUANTIZATIONS: tuple[QuantizationName, ...] = get_args(QuantizationName)
 _DEFAULT_POSITIONS = 2048
 # Field of bitnet_config_t -> attribute of ModelSpec, value in BITNET_CONFIG_INIT. Programs pass
 # these values without meaning them.
@@ -86,10 +91,8 @@ def load_settings(path: str, config: LoadConfig) -> LoadSettings:
     """Raises ModelFileError when the files at `path` are not what `config` expects."""
     positions = config.max_position_embeddings
     context = None if positions in (0, _DEFAULT_POSITIONS) else positions
-    kind = sniff(path)
-    if config.model_format and (config.model_format == 0) != (kind == "gguf"):
-        expected = _FORMATS[config.model_format]
-        raise InvalidModelError(path, f"is {kind}, not {expected} as model_format says")
+    if config.model_format:
+        check_format(path, _FORMATS[config.model_format], "model_format")
     if context is not None or config.quantization_type or any(_expected_shape(config)):
         with open_checkpoint(path) as checkpoint:
             _check(path, checkpoint, config, context)
@@ -128,10 +131,6 @@ def _check(path: str, checkpoint: Checkpoint, config: LoadConfig, context: int |
             f"was made for {spec.context_length} positions, fewer than "
             f"max_position_embeddings {context}",
         )
-    expected = config.quantization_type
-    if expected and quantization_type(checkpoint.weight_types) != expected:
-        found_types = ", ".join(sorted(checkpoint.weight_types))
-        raise InvalidModelError(
-            os.fspath(path),
-            f"holds {found_types}, not {_QUANTIZATIONS[expected]} as quantization_type says",
-        )
+    if config.quantization_type:
+        expected = _QUANTIZATIONS[config.quantization_type]
+        check_quantization(path, checkpoint.weight_types, expected, "quantization_type")

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.engine.params import SamplingParams
+from bitnet.engine.passes import Pass, steps
+from bitnet.engine.pooling import Pooled, Pooling
 from bitnet.engine.request import Request
 from bitnet.engine.sampler import Sampler, exact_logits, token_logprobs
 from bitnet.engine.scheduler import schedule
@@ -25,12 +27,14 @@ from bitnet.errors import (
     InvalidArgumentError,
     ModelClosedError,
     ModelMemoryError,
+    UnsupportedOperationError,
 )
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from bitnet.program.workers import Workers, team_size
 
 Plan = list[tuple[Request, Sequence[int]]]
 Rows = npt.NDArray[np.float32]
+UseRows = Callable[[int, int, Rows], None]
 
 
 class Engine:
@@ -47,7 +51,7 @@ class Engine:
         self.context = context
         self._stepper = stepper
         self._sampler = Sampler(stepper.program)
-        self._vocab_size = stepper.program.plan.spec.vocab_size
+        self.vocab_size = stepper.program.plan.spec.vocab_size
         self._max_requests = max_requests
         self._dropped: deque[Request] = deque()
         # The lock of what follows; notified when that changes. It is not held during a step,
@@ -74,8 +78,11 @@ class Engine:
         It ends at the first token in `stop_ids`, which is not part of the output. It pauses while
         `max_ahead` new tokens wait to be read.
 
-        Raises InvalidArgumentError and ContextLengthExceededError. Call `finish` in the end.
+        Raises InvalidArgumentError and ContextLengthExceededError; UnsupportedOperationError for a
+        model without an output head. Call `finish` in the end.
         """
+        if not self._stepper.program.plan.spec.has_head:
+            raise UnsupportedOperationError("the model has no output head, so it writes no text")
         self._check_tokens(prompt)
         max_length = min(self.context, params.max_length or self.context)
         if len(prompt) >= max_length:
@@ -146,11 +153,41 @@ class Engine:
 
     def logits(self, tokens: Sequence[int]) -> Rows:
         """Logits (len(tokens), vocab) of a sequence of its own, in one full forward pass."""
-        return self._forward(tokens, lambda chunk: self._stepper.step([chunk]))
+        return self._all_rows(tokens, self._stepper.step)
 
     def hidden_states(self, tokens: Sequence[int]) -> Rows:
         """Like `logits`, but (len(tokens), hidden_size): what the output head would read."""
-        return self._forward(tokens, self._stepper.hidden_states)
+        return self._all_rows(tokens, self._stepper.hidden_states)
+
+    def embeddings(self, texts: Sequence[Sequence[int]], pooling: Pooling) -> Rows:
+        """A vector of length 1 for each text, a list of token ids: (len(texts), hidden_size).
+
+        The texts share steps. Raises InvalidArgumentError, ContextLengthExceededError,
+        ModelMemoryError, and GenerationError where hidden states are not finite.
+        """
+        for number, tokens in enumerate(texts):
+            if not 1 <= len(tokens) <= self.context:
+                error = ContextLengthExceededError if tokens else InvalidArgumentError
+                raise error(f"text {number} has {len(tokens)} tokens, not 1 to {self.context}")
+        pooled = [Pooled(len(tokens), pooling) for tokens in texts]
+        passes = [Pass(tokens, each.wanted) for tokens, each in zip(texts, pooled, strict=True)]
+
+        def add(number: int, _first: int, states: Rows) -> None:
+            pooled[number].add(states)
+
+        self._forward(passes, self._stepper.hidden_states, add)
+        width = self._stepper.program.plan.spec.hidden_size
+        return np.array([each.vector() for each in pooled], np.float32).reshape(-1, width)
+
+    def evaluate(self, passes: Sequence[Pass], use: UseRows) -> None:
+        """Logits of sequences of their own, many of them in a step.
+
+        use: called after each step with the number of a pass, the index of the first token in it
+            that logits (n, vocab) have come for, and these; in order.
+
+        Raises InvalidArgumentError, ContextLengthExceededError and ModelMemoryError.
+        """
+        self._forward(passes, self._stepper.step, use)
 
     @property
     def threads(self) -> int:
@@ -286,33 +323,50 @@ class Engine:
             if n == request.params.max_new_tokens or len(request.prompt) + n == request.max_length:
                 request.finish_reason = "length"
 
-    def _forward(self, tokens: Sequence[int], step: Callable[[Chunk], Rows]) -> Rows:
+    def _all_rows(self, tokens: Sequence[int], step: Callable[[list[Chunk]], Rows]) -> Rows:
         """What `step` gives for all tokens of a sequence of its own."""
-        self._check_tokens(tokens)
-        if len(tokens) > self.context:
-            raise ContextLengthExceededError(
-                f"{len(tokens)} tokens are more than the context of {self.context}"
-            )
-        sequence, at_once = KVSequence(), self._stepper.max_tokens
-        parts = []
+        parts: list[Rows] = []
+        only = Pass(tokens, range(len(tokens)))
+        self._forward([only], step, lambda _number, _first, rows: parts.append(rows))
+        return np.concatenate(parts)
+
+    def _forward(
+        self, passes: Sequence[Pass], step: Callable[[list[Chunk]], Rows], use: UseRows
+    ) -> None:
+        for each in passes:
+            self._check_tokens(each.tokens)
+            if len(each.tokens) > self.context:
+                raise ContextLengthExceededError(
+                    f"{len(each.tokens)} tokens are more than the context of {self.context}"
+                )
+        sequences = [KVSequence() for _ in passes]
         try:
-            for start in range(0, len(tokens), at_once):
-                part = tokens[start : start + at_once]
+            for parts in steps(passes, self._stepper.max_tokens):
+                chunks = [Chunk(sequences[p.number], p.tokens, p.wanted) for p in parts]
                 with self._alone():
                     self._check_open()
-                    parts.append(step(Chunk(sequence, part, range(len(part)))))
+                    rows = step(chunks)
+                    for part in parts:
+                        if part.is_last:
+                            self._stepper.release(sequences[part.number])
+                first = 0
+                for part in parts:
+                    last = first + len(part.wanted)
+                    if part.wanted:
+                        use(part.number, part.start + part.wanted.start, rows[first:last])
+                    first = last
         finally:
             with self._alone():
-                self._stepper.release(sequence)
-        return np.concatenate(parts)
+                for sequence in sequences:
+                    self._stepper.release(sequence)
 
     def _check_tokens(self, tokens: Sequence[int]) -> None:
         if len(tokens) == 0:
             raise InvalidArgumentError("there must be at least one token")
         for token in tokens:
-            if not 0 <= token < self._vocab_size:
+            if not 0 <= token < self.vocab_size:
                 raise InvalidArgumentError(
-                    f"token id {token} is outside the vocabulary of {self._vocab_size}"
+                    f"token id {token} is outside the vocabulary of {self.vocab_size}"
                 )
 
     def _remove_dropped(self) -> None:

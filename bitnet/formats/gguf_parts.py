@@ -60,6 +60,14 @@ def open_parts(path: Path) -> list[Part]:
     return parts
 
 
+def part_names(name: str) -> list[str]:
+    """The names of all files of the model that the file `name` is of, in order."""
+    match = _NAME.fullmatch(name)
+    if match is None or not 1 <= int(match["number"]) <= int(match["count"]) <= MAX_PARTS:
+        return [name]
+    return _names(match["stem"], int(match["count"]))
+
+
 def join_tensors(parts: list[Part]) -> dict[str, tuple[TensorInfo, Part]]:
     """The tensors of all parts with where they are.
 
@@ -108,4 +116,8 @@ def _paths(path: Path, number: int, count: int) -> list[Path]:
             f"is part {number + 1} of {count}, so its name must end in "
             f"-{number + 1:05}-of-{count:05}.gguf",
         )
-    return [path.with_name(f"{match['stem']}-{i + 1:05}-of-{count:05}.gguf") for i in range(count)]
+    return [path.with_name(name) for name in _names(match["stem"], count)]
+
+
+def _names(stem: str, count: int) -> list[str]:
+    return [f"{stem}-{i + 1:05}-of-{count:05}.gguf" for i in range(count)]

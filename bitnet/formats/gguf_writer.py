@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitnet.errors import InvalidArgumentError
+from bitnet.formats.aside import written_aside
 from bitnet.formats.gguf_header import (
     ALIGNMENT_KEY,
     DEFAULT_ALIGNMENT,
@@ -77,19 +78,13 @@ def write_gguf(
     wanted = metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT)
     alignment = check_alignment(int(wanted) if isinstance(wanted, np.integer) else wanted)
     header = _header(metadata, tensors, alignment)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(header)
-            for tensor in tensors:
-                _write_tensor(file, tensor, alignment)
-            file.flush()
-            os.fsync(file.fileno())
+    with written_aside(path) as file:
+        file.write(header)
+        for tensor in tensors:
+            _write_tensor(file, tensor, alignment)
         if verify is not None:
-            verify(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+            file.flush()
+            verify(Path(file.name))
 
 
 def _header(

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from bitnet.codegen import Buffer, Function
+from bitnet.codegen import Buffer, Dim, Function
 from bitnet.codegen import types as t
 from bitnet.kernels.layouts import Layout
-from bitnet.kernels.numerics import F32, LANES, dot_reference, f32xL
+from bitnet.kernels.numerics import F32, LANES, by_lanes, dot_reference, f32xL
 
 Q_MAX = 127.0
 _SMALLEST_ABSMAX = 1e-5
@@ -18,16 +18,23 @@ _SMALLEST_ABSMAX = 1e-5
 def rms_norm(k: Function, x: Buffer, weight: Buffer, y: Buffer, n: int, eps: float) -> None:
     """y = x / sqrt(mean(x**2) + eps) * weight over the `n` elements of one row.
 
-    x, y: f32[padded n], zero beyond n; weight: f32[padded n], zero beyond n. x may be y.
+    x, y, weight: f32[n], or longer and zero beyond n. x may be y.
     """
     squares = k.var(f32xL)
-    with k.loop(0, x.count, LANES) as i:
-        v = x.load(i, LANES)
+
+    def add_squares(i: Dim, valid: int) -> None:
+        v = x.load(i, LANES, valid=valid)
         squares.set(k.fma(v, v, squares.get()))
+
+    by_lanes(k, x.known_count, add_squares)
     mean = k.reduce(squares.get(), "add") / float(n)
     scale = (1.0 / k.sqrt(mean + eps)).splat(LANES)
-    with k.loop(0, x.count, LANES) as i:
-        y.store(i, x.load(i, LANES) * scale * weight.load(i, LANES))
+
+    def multiply(i: Dim, valid: int) -> None:
+        normed = x.load(i, LANES, valid=valid) * scale * weight.load(i, LANES, valid=valid)
+        y.store(i, normed, valid=valid)
+
+    by_lanes(k, x.known_count, multiply)
 
 
 def rms_norm_reference(x: F32, weight: F32, eps: float) -> F32:

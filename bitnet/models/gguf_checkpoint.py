@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy.typing as npt
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
 from bitnet.formats.gguf import GGUFFile, TensorInfo
 from bitnet.models.block_tensors import BlockTensor, TernaryBlockKind
+from bitnet.models.embedders import POOLING_TYPES, traits
 from bitnet.models.native import LAYOUT_KEY, NativeTensors
-from bitnet.models.spec import Activation, ModelSpec, RopePairing
+from bitnet.models.spec import Activation, ModelSpec, Pooling, RopePairing
 from bitnet.models.tensors import (
     FLOAT_DTYPES,
     BlockKind,
@@ -31,6 +33,8 @@ _ARCHITECTURES: dict[str, tuple[str, Activation, bool, RopePairing]] = {
     "bitnet-25": ("bitnet-b1.58", "relu2", True, "halves"),  # early files of the same model
     "bitnet": ("bitnet", "silu", True, "halves"),
     "llama": ("llama", "silu", False, "interleaved"),
+    "qwen3": ("qwen3", "silu", False, "halves"),
+    "gemma3": ("gemma3", "gelu", False, "halves"),
 }
 _FLOAT_KINDS: dict[str, FloatKind] = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 _BLOCK_KINDS: dict[str, BlockKind] = {"Q8_0": "q8_0", "Q6_K": "q6_k"}
@@ -199,6 +203,7 @@ def _read_spec(file: GGUFFile, arch: str) -> ModelSpec:
         )
     architecture, activation, sub_norms, rope_pairing = _ARCHITECTURES[arch]
     _refuse_rope_scaling(file, arch)
+    own = traits(architecture)
 
     def integer(key: str, default: int | None = None) -> int:
         return keys.get_int(f"{arch}.{key}", 1, _ANY, default=default)
@@ -207,6 +212,7 @@ def _read_spec(file: GGUFFile, arch: str) -> ModelSpec:
     if f"{arch}.attention.key_length" not in keys and hidden_size % n_heads:
         raise InvalidModelError(path, f"width {hidden_size} is not a multiple of {n_heads} heads")
     head_dim = integer("attention.key_length", hidden_size // n_heads)
+    _refuse_other_attention(file, arch, head_dim)
     for key in ("attention.value_length", "rope.dimension_count"):
         if integer(key, head_dim) != head_dim:
             raise UnsupportedModelError(
@@ -231,7 +237,9 @@ def _read_spec(file: GGUFFile, arch: str) -> ModelSpec:
             rope_pairing=rope_pairing,
             activation=activation,
             sub_norms=sub_norms,
-            tied_head="output.weight" not in file.tensors,
+            tied_head=not own["has_head"] or "output.weight" not in file.tensors,
+            pooling=_read_pooling(file, arch),
+            **own,
         )
     except InvalidArgumentError as error:
         raise InvalidModelError(path, str(error)) from error
@@ -247,3 +255,26 @@ def _refuse_rope_scaling(file: GGUFFile, arch: str) -> None:
         )
     if f"{arch}.attention.sliding_window" in keys:
         raise UnsupportedModelError(file.path, "sliding-window attention is not supported")
+
+
+def _refuse_other_attention(file: GGUFFile, arch: str, head_dim: int) -> None:
+    keys = file.metadata
+    if not keys.get_bool(f"{arch}.attention.causal", default=True):
+        raise UnsupportedModelError(file.path, "attention to later tokens is not supported")
+    usual = head_dim**-0.5
+    scale = keys.get_float(f"{arch}.attention.scale", 0.0, 1e6, default=usual)
+    if not math.isclose(scale, usual, rel_tol=1e-6):
+        raise UnsupportedModelError(
+            file.path, f"attention.scale {scale:g} is not supported, only {usual:g}"
+        )
+
+
+def _read_pooling(file: GGUFFile, arch: str) -> Pooling | None:
+    key = f"{arch}.pooling_type"
+    if key not in file.metadata:
+        return None
+    number = file.metadata.get_int(key, 0, _ANY)
+    known = {0: None, **{number: pooling for pooling, number in POOLING_TYPES.items()}}
+    if number not in known:
+        raise UnsupportedModelError(file.path, f"{key} {number} is not supported")
+    return known[number]

@@ -8,6 +8,7 @@ import numpy as np
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
 from bitnet.formats.safetensors import SafetensorsFolder, TensorInfo
+from bitnet.models.embedders import stored_minus_one
 from bitnet.models.huggingface_config import LinearClass, ModelConfig
 from bitnet.models.tensors import DenseTensor, FloatKind, TernaryTensor
 from bitnet.models.ternary_tensors import FloatTensor, QuartersTensor
@@ -21,12 +22,10 @@ _STORED_AS: dict[LinearClass, tuple[str, ...]] = {
     "latent": tuple(_FLOAT_KINDS),
 }
 
+# Models without an output head may be stored without the first.
+_PREFIXES = ("model.", "")
 # Canonical name -> the names it can have in a checkpoint; 1bitLLM calls the sub-norms otherwise.
-_TOP_NAMES = {
-    "token_embd": ("model.embed_tokens",),
-    "output_norm": ("model.norm",),
-    "output": ("lm_head",),
-}
+_TOP_NAMES = {"token_embd": "embed_tokens", "output_norm": "norm"}
 _LAYER_NAMES = {
     "attn_norm": ("input_layernorm",),
     "attn_q": ("self_attn.q_proj",),
@@ -39,16 +38,34 @@ _LAYER_NAMES = {
     "ffn_up": ("mlp.up_proj",),
     "ffn_down": ("mlp.down_proj",),
     "ffn_sub_norm": ("mlp.ffn_sub_norm", "mlp.ffn_layernorm"),
+    "attn_q_norm": ("self_attn.q_norm",),
+    "attn_k_norm": ("self_attn.k_norm",),
+    "attn_q_norm_in": ("self_attn.q_proj.norm",),
+    "attn_k_norm_in": ("self_attn.k_proj.norm",),
+    "attn_v_norm_in": ("self_attn.v_proj.norm",),
+    "attn_output_norm_in": ("self_attn.o_proj.norm",),
+    "ffn_gate_norm_in": ("mlp.gate_proj.norm",),
+    "ffn_up_norm_in": ("mlp.up_proj.norm",),
+    "ffn_down_norm_in": ("mlp.down_proj.norm",),
+}
+_GEMMA_NAMES = _LAYER_NAMES | {
+    "post_attention_norm": ("post_attention_layernorm",),
+    "ffn_norm": ("pre_feedforward_layernorm",),
+    "post_ffw_norm": ("post_feedforward_layernorm",),
 }
 
 
-def module_names(name: str) -> list[str]:
+def module_names(name: str, architecture: str) -> list[str]:
     """The modules whose weight the canonical tensor `name` can be, that of transformers first."""
     stem = name.removesuffix(".weight")
+    if stem == "output":
+        return ["lm_head"]
     if stem in _TOP_NAMES:
-        return list(_TOP_NAMES[stem])
+        return [f"{prefix}{_TOP_NAMES[stem]}" for prefix in _PREFIXES]
     _, layer, part = stem.split(".")
-    return [f"model.layers.{layer}.{module}" for module in _LAYER_NAMES[part]]
+    names = _GEMMA_NAMES if architecture == "gemma3" else _LAYER_NAMES
+    paths = [f"layers.{layer}.{module}" for module in names[part]]
+    return [f"{prefix}{path}" for prefix in _PREFIXES for path in paths]
 
 
 class HuggingFaceSource:
@@ -101,7 +118,10 @@ class HuggingFaceSource:
 
     def dense(self, name: str) -> DenseTensor:
         info = self._files.tensors[f"{self._modules[name]}.weight"]
-        return DenseTensor(name, self._files.data(info.name), _FLOAT_KINDS[info.dtype])
+        stored = DenseTensor(name, self._files.data(info.name), _FLOAT_KINDS[info.dtype])
+        if stored_minus_one(self.spec.architecture, name):
+            return DenseTensor(name, stored.float32() + np.float32(1), "f32")
+        return stored
 
     def packed(self, name: str) -> None:
         """There are no native files of this kind."""
@@ -118,7 +138,7 @@ class HuggingFaceSource:
 
     def _find_module(self, name: str) -> str:
         """The module whose weight is the canonical tensor `name`."""
-        choices = module_names(name)
+        choices = module_names(name, self.spec.architecture)
         for module in choices:
             if f"{module}.weight" in self._files.tensors:
                 return module

@@ -10,10 +10,11 @@ from typing import Literal
 import numpy as np
 
 from bitnet.errors import InvalidArgumentError, InvalidModelError, UnsupportedModelError
+from bitnet.models.embedders import EMBEDDERS, read_pooling, traits
 from bitnet.models.spec import Activation, ModelSpec
-from bitnet.strict_json import JSONValue, parse_object
+from bitnet.strict_json import MAX_CONFIG_BYTES, JSONValue, parse_object, read_bounded
 
-MAX_CONFIG_BYTES = 2**22
+_GELU = "gelu_pytorch_tanh"
 
 LinearClass = Literal["bitlinear", "autobitlinear", "latent"]
 
@@ -48,18 +49,27 @@ class ModelConfig:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.path = folder / "config.json"
         # Those of Llama3-8B-1.58 have quantization_config twice.
-        self._values = parse_object(self.path, self._read(), "the config", unique=False)
+        raw = read_bounded(self.path, MAX_CONFIG_BYTES)
+        self._values = parse_object(self.path, raw, "the config", unique=False)
 
     def spec(self, *, has_head: bool) -> ModelSpec:
         """The model's numbers; `has_head` says whether the files hold lm_head.weight."""
         architecture, activation = self._architecture()
+        own = traits(architecture)
         for key in ("attention_bias", "mlp_bias"):
             if self._values.get(key):
                 raise UnsupportedModelError(self.path, f"{key} is set; biases are not supported")
         hidden_size = self._integer("hidden_size")
         n_heads = self._integer("num_attention_heads")
+        context_length = self._integer("max_position_embeddings")
+        if architecture in EMBEDDERS:
+            self._refuse_other_attention(self._integer("head_dim", hidden_size // n_heads))
+            if "sliding_attention" in self._layer_kinds(architecture):
+                # Up to there no token is out of sight of a later one.
+                context_length = min(context_length, self._integer("sliding_window", 4096))
         if self._values.get("head_dim") is None and hidden_size % n_heads:
             raise InvalidModelError(
                 self.path, f"hidden_size {hidden_size} is not a multiple of {n_heads} heads"
@@ -74,13 +84,17 @@ class ModelConfig:
                 n_kv_heads=self._integer("num_key_value_heads", n_heads),
                 head_dim=self._integer("head_dim", hidden_size // n_heads),
                 vocab_size=self._integer("vocab_size"),
-                context_length=self._integer("max_position_embeddings"),
+                context_length=context_length,
                 rms_norm_eps=self._float32("rms_norm_eps"),
-                rope_theta=self._rope_theta(500000.0 if activation == "relu2" else 10000.0),
+                rope_theta=self._gemma_rope_theta()
+                if architecture == "gemma3"
+                else self._rope_theta(500000.0 if activation == "relu2" else 10000.0),
                 rope_pairing="halves",
                 activation=activation,
-                sub_norms=architecture != "llama",
-                tied_head=self._flag("tie_word_embeddings", not has_head),
+                sub_norms=architecture.startswith("bitnet"),
+                tied_head=not own["has_head"] or self._flag("tie_word_embeddings", not has_head),
+                pooling=None if own["has_head"] else read_pooling(self._folder),
+                **own,
             )
         except InvalidArgumentError as error:
             raise InvalidModelError(self.path, str(error)) from error
@@ -91,6 +105,8 @@ class ModelConfig:
         if settings is None:
             # The checkpoints of 1bitLLM, older than quantization_config for BitNet.
             if self._values.get("weight_bits") == 1 and self._values.get("input_bits", 8) == 8:
+                return WeightConvention("latent", None)
+            if self._architecture()[0] in EMBEDDERS:  # whose files do not say
                 return WeightConvention("latent", None)
             raise UnsupportedModelError(
                 self.path, "has neither quantization_config nor weight_bits 1: not a ternary model"
@@ -119,6 +135,13 @@ class ModelConfig:
         )
 
     def _architecture(self) -> tuple[str, Activation]:
+        if self._values.get("model_type") == "qwen3" and self._values.get("hidden_act") == "silu":
+            return "qwen3", "silu"
+        if (
+            self._values.get("model_type") == "gemma3_text"
+            and self._values.get("hidden_activation", _GELU) == _GELU
+        ):
+            return "gemma3", "gelu"
         names = self._values.get("architectures")
         name = names[0] if isinstance(names, list) and len(names) == 1 else None
         activation = self._values.get("hidden_act")
@@ -142,13 +165,62 @@ class ModelConfig:
                 continue
             if not isinstance(settings, dict):
                 raise InvalidModelError(self.path, f"{key} must be an object")
-            kind = settings.get("rope_type", settings.get("type", "default"))
-            if kind != "default":
-                raise UnsupportedModelError(self.path, f"rope scaling {kind!r} is not supported")
+            self._refuse_rope_scaling(settings)
             theta = self._number(settings, "rope_theta", theta)
-            self._refuse_partial_rotation(settings)
         self._refuse_partial_rotation(self._values)
         return theta
+
+    def _refuse_rope_scaling(self, settings: dict[str, JSONValue]) -> None:
+        kind = settings.get("rope_type", settings.get("type", "default"))
+        if kind != "default":
+            raise UnsupportedModelError(self.path, f"rope scaling {kind!r} is not supported")
+        self._refuse_partial_rotation(settings)
+
+    def _gemma_rope_theta(self) -> float:
+        """That of all layers, whose kinds may each have their own in the file."""
+        by_kind = self._values.get("rope_parameters")
+        found = set()
+        for kind in self._layer_kinds("gemma3"):
+            if isinstance(by_kind, dict) and isinstance(settings := by_kind.get(kind), dict):
+                self._refuse_rope_scaling(settings)
+                found.add(self._number(settings, "rope_theta", None))
+            elif kind == "full_attention":
+                found.add(self._rope_theta(1000000.0))
+            else:
+                found.add(self._number(self._values, "rope_local_base_freq", 10000.0))
+        if len(found) != 1:
+            raise UnsupportedModelError(
+                self.path, f"layers with different rope_theta are not supported: {sorted(found)}"
+            )
+        return found.pop()
+
+    def _layer_kinds(self, architecture: str) -> set[str]:
+        """The kinds of attention that layers have."""
+        known = {"full_attention"} | ({"sliding_attention"} if architecture == "gemma3" else set())
+        n_layers, kinds = self._integer("num_hidden_layers"), self._values.get("layer_types")
+        if kinds is None:
+            every = self._integer("sliding_window_pattern", 6) if architecture == "gemma3" else 1
+            is_full = {(n + 1) % every == 0 for n in range(min(n_layers, every))}
+            return {"full_attention" if full else "sliding_attention" for full in is_full}
+        if not isinstance(kinds, list) or len(kinds) != n_layers:
+            raise InvalidModelError(self.path, f"layer_types must be a list of {n_layers} names")
+        found = {str(kind) for kind in kinds}
+        if not found <= known:
+            raise UnsupportedModelError(
+                self.path, f"layer_types {', '.join(sorted(found - known))} are not supported"
+            )
+        return found
+
+    def _refuse_other_attention(self, head_dim: int) -> None:
+        for key in ("use_bidirectional_attention", "use_sliding_window", "attn_logit_softcapping"):
+            if self._values.get(key):
+                raise UnsupportedModelError(self.path, f"{key} is set; it is not supported")
+        scalar = self._number(self._values, "query_pre_attn_scalar", float(head_dim))
+        if scalar != head_dim:
+            raise UnsupportedModelError(
+                self.path,
+                f"query_pre_attn_scalar {scalar:g} is not supported, only head_dim {head_dim}",
+            )
 
     def _refuse_partial_rotation(self, settings: dict[str, JSONValue]) -> None:
         if self._number(settings, "partial_rotary_factor", 1.0) != 1.0:
@@ -180,16 +252,6 @@ class ModelConfig:
         if not isinstance(value, bool):
             raise InvalidModelError(self.path, f"{key} must be true or false, not {value!r}")
         return value
-
-    def _read(self) -> bytes:
-        try:
-            with self.path.open("rb") as file:
-                data = file.read(MAX_CONFIG_BYTES + 1)
-        except OSError as error:
-            raise InvalidModelError(self.path, f"cannot be read: {error}") from error
-        if len(data) > MAX_CONFIG_BYTES:
-            raise InvalidModelError(self.path, f"has more than {MAX_CONFIG_BYTES} bytes")
-        return data
 
 
 def _kept_float(path: Path, names: JSONValue) -> tuple[str, ...] | None:

@@ -8,8 +8,10 @@ from typing import Literal
 
 from bitnet.errors import InvalidArgumentError
 
-Activation = Literal["relu2", "silu"]
+Activation = Literal["relu2", "silu", "gelu"]
 RopePairing = Literal["halves", "interleaved"]
+# How an embedding model makes one vector of the hidden states of a text.
+Pooling = Literal["mean", "cls", "last"]
 
 _LIMITS = {
     "n_layers": 1024,
@@ -32,7 +34,7 @@ class ModelSpec:
     """
 
     architecture: str
-    """``bitnet-b1.58``, ``bitnet`` or ``llama``."""
+    """``bitnet-b1.58``, ``bitnet``, ``llama``, ``qwen3`` or ``gemma3``."""
     n_layers: int
     hidden_size: int
     ffn_size: int
@@ -47,11 +49,24 @@ class ModelSpec:
     rope_pairing: RopePairing
     """``halves`` rotates (i, i + head_dim/2), ``interleaved`` rotates (2i, 2i + 1)."""
     activation: Activation
-    """The feed-forward gate: squared ReLU or SiLU."""
+    """The feed-forward gate: squared ReLU, SiLU, or GELU by its tanh formula."""
     sub_norms: bool
     """Whether there are norms before the output and down projections."""
     tied_head: bool
-    """Whether the token embedding is also the output head."""
+    """Whether the token embedding is also the output head, and there is no table for that."""
+    input_norms: bool = False
+    """Whether each linear layer has a norm of its own before it, besides those for all."""
+    qk_norms: bool = False
+    """Whether each head's query and key are normed, before they are rotated."""
+    post_norms: bool = False
+    """Whether what attention and the feed-forward give is normed before it is added."""
+    scaled_embedding: bool = False
+    """Whether embeddings are multiplied by the square root of hidden_size."""
+    has_head: bool = True
+    """Whether there is an output head, and so logits; embedding models give hidden states."""
+    pooling: Pooling | None = None
+    """What the files say of making embeddings: the mean of the hidden states of a text, or that of
+    its first or last token."""
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
@@ -76,12 +91,18 @@ class ModelSpec:
                 raise InvalidArgumentError(f"{name} must be in ({low:g}, {high:g}], not {value!r}")
         for name, choices in (
             ("rope_pairing", ("halves", "interleaved")),
-            ("activation", ("relu2", "silu")),
+            ("activation", ("relu2", "silu", "gelu")),
+            ("pooling", (None, "mean", "cls", "last")),
         ):
             if getattr(self, name) not in choices:
                 raise InvalidArgumentError(
-                    f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
+                    f"{name} must be one of {', '.join(map(str, choices))}, "
+                    f"not {getattr(self, name)!r}"
                 )
+        if self.input_norms and self.sub_norms:
+            raise InvalidArgumentError("input_norms and sub_norms exclude each other")
+        if not (self.has_head or self.tied_head):
+            raise InvalidArgumentError("without an output head there is no table for one")
 
     @property
     def q_size(self) -> int:
@@ -112,15 +133,22 @@ class ModelSpec:
 
     def dense_shapes(self) -> dict[str, tuple[int, ...]]:
         """Canonical name -> shape of every float tensor, in model order."""
-        layer = {"attn_norm": self.hidden_size, "ffn_norm": self.hidden_size}
+        hidden = self.hidden_size
+        layer = {"attn_norm": hidden, "ffn_norm": hidden}
         if self.sub_norms:
             layer |= {"attn_sub_norm": self.q_size, "ffn_sub_norm": self.ffn_size}
-        shapes: dict[str, tuple[int, ...]] = {
-            "token_embd.weight": (self.vocab_size, self.hidden_size)
-        }
+        if self.input_norms:
+            layer |= dict.fromkeys(("attn_q_norm_in", "attn_k_norm_in", "attn_v_norm_in"), hidden)
+            layer |= dict.fromkeys(("ffn_gate_norm_in", "ffn_up_norm_in"), hidden)
+            layer |= {"attn_output_norm_in": self.q_size, "ffn_down_norm_in": self.ffn_size}
+        if self.qk_norms:
+            layer |= {"attn_q_norm": self.head_dim, "attn_k_norm": self.head_dim}
+        if self.post_norms:
+            layer |= {"post_attention_norm": hidden, "post_ffw_norm": hidden}
+        shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (self.vocab_size, hidden)}
         for n in range(self.n_layers):
             shapes |= {f"blk.{n}.{name}.weight": (width,) for name, width in layer.items()}
-        shapes["output_norm.weight"] = (self.hidden_size,)
+        shapes["output_norm.weight"] = (hidden,)
         if not self.tied_head:
-            shapes["output.weight"] = (self.vocab_size, self.hidden_size)
+            shapes["output.weight"] = (self.vocab_size, hidden)
         return shapes

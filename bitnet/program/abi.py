@@ -23,11 +23,22 @@ LAYER = Struct(
             "attn_sub_norm",  # f32[attention]; unused without sub-norms, like ffn_sub_norm
             "ffn_norm",  # f32[hidden]
             "ffn_sub_norm",  # f32[ffn]
-            "qkv",  # packed ternary, rows q, k, v
+            "attn_q_norm_in",  # f32[hidden]; the next seven are unused without input norms
+            "attn_k_norm_in",  # f32[hidden]
+            "attn_v_norm_in",  # f32[hidden]
+            "attn_output_norm_in",  # f32[attention]
+            "ffn_gate_norm_in",  # f32[hidden]
+            "ffn_up_norm_in",  # f32[hidden]
+            "ffn_down_norm_in",  # f32[ffn]
+            "attn_q_norm",  # f32[head_dim]; unused without norms of heads, like attn_k_norm
+            "attn_k_norm",
+            "post_attention_norm",  # f32[hidden]; unused without post-norms, like post_ffw_norm
+            "post_ffw_norm",
+            "qkv",  # packed ternary, rows q, k, v, see `models.matrices`
             "qkv_scale",  # f32[qkv], one per row
             "attn_output",
             "attn_output_scale",  # f32[hidden]
-            "gate_up",  # packed ternary, 16 rows of gate, then 16 of up, and so on
+            "gate_up",  # packed ternary, 16 rows of gate, then 16 of up, and so on, or all of gate
             "gate_up_scale",  # f32[2 ffn]
             "down",
             "down_scale",  # f32[hidden]
@@ -99,9 +110,9 @@ BATCH = Struct(
         ("logits", "ptr"),  # f32[n_logits][vocab]
         ("max_tokens", "i64"),
         ("x", "ptr"),  # f32[hidden], the residual stream
-        ("row", "ptr"),  # f32[widest], input of the next linear; in the end the hidden states
-        ("q", "ptr"),  # i8[widest], that input quantised
-        ("q_scale", "ptr"),  # f32
+        ("row", "ptr"),  # f32[widest row], input of the next linear; in the end the hidden states
+        ("q", "ptr"),  # i8[widest], that input quantised; after all rows, those of a second input
+        ("q_scale", "ptr"),  # f32 for each row of q
         ("q_total", "ptr"),  # i32
         ("qkv", "ptr"),  # f32[qkv]
         ("head_q", "ptr"),  # the next six are for rows of logits, see `program.head`

@@ -1,4 +1,4 @@
-"""The attention of a layer: rotate queries and keys, keep keys and values, attend.
+"""The attention of a layer: norm and rotate queries and keys, keep keys and values, attend.
 
 The work is cut into items, each for a block of neighbouring tokens of one sequence and one kv
 head. Where a sequence's share of a step is small (decoding), each span of positions is an item
@@ -15,12 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bitnet.codegen import Buffer, Dim, Function, StructRef, Value
+from bitnet.codegen import Buffer, Function, StructRef, Value
 from bitnet.codegen import types as t
 from bitnet.kernels.attention import SPAN, attend_span, scale_query
 from bitnet.kernels.kv_cache import BLOCK, Cached, store_kv
+from bitnet.kernels.norm import rms_norm
 from bitnet.kernels.rope import rope
 from bitnet.kernels.span_merge import finish, merge_span, partial_size
+from bitnet.models.matrices import matrices
 from bitnet.program.abi import ATTENTION_ITEM
 from bitnet.program.plan import Plan
 from bitnet.program.team import Team
@@ -95,6 +97,8 @@ class Attention:
         self.team = team
         self.group = plan.spec.n_heads // plan.spec.n_kv_heads
         self.record = partial_size(plan.kv_layout)
+        # Where queries, keys and values begin in a row.
+        self.starts = [place.first for place in matrices(plan.spec)["qkv"].places]
 
     # -- memory -----------------------------------------------------------------------------
 
@@ -102,14 +106,15 @@ class Attention:
         whole = self.batch.buffer(field, t.f32, self.batch["max_tokens"] * width)
         return whole.part(token * width, width)
 
-    def head(self, token: Value, head: Dim) -> Buffer:
-        """A head's query, key or value; heads are numbered through all three."""
+    def head(self, token: Value, start: int, head: Value) -> Buffer:
+        """A head's query, key or value, depending on `start`."""
         d = self.plan.spec.head_dim
-        return self.row("qkv", self.plan.qkv, token).part(head * d, d)
+        return self.row("qkv", self.plan.qkv, token).part(head * d + start, d)
 
     def query(self, block: _Block, query: Value) -> Buffer:
         token, head = query // self.group, query % self.group
-        return self.head(block.first_token + token, block.head * self.group + head)
+        head = block.head * self.group + head
+        return self.head(block.first_token + token, self.starts[0], head)
 
     def output(self, block: _Block, query: Value) -> Buffer:
         d, token, head = self.plan.spec.head_dim, query // self.group, query % self.group
@@ -149,8 +154,8 @@ class Attention:
             self.cached(layer, token),
         )
 
-    def rotate_and_keep(self, layer: Value) -> None:
-        """Rotate queries (in place) and keys; write keys and values to their page."""
+    def rotate_and_keep(self, layer: Value, weights: StructRef) -> None:
+        """Norm and rotate queries and keys, in place; write keys and values to their page."""
         k, spec = self.k, self.plan.spec
         half = spec.head_dim // 2
         n_angles = self.model["n_positions"] * half
@@ -165,13 +170,20 @@ class Attention:
             )
             with k.loop(0, self.group) as query:
                 q = self.query(block, i * self.group + query)
+                self.norm_head(q, weights, "attn_q_norm")
                 rope(k, q, cos, sin, q, spec.rope_pairing)
             key, value = (
-                self.head(block.first_token + i, first + block.head)
-                for first in (spec.n_heads, spec.n_heads + spec.n_kv_heads)
+                self.head(block.first_token + i, start, block.head) for start in self.starts[1:]
             )
+            self.norm_head(key, weights, "attn_k_norm")
             rope(k, key, cos, sin, key, spec.rope_pairing)
             store_kv(k, block.cached, block.head, position, key, value)
+
+    def norm_head(self, head: Buffer, weights: StructRef, norm: str) -> None:
+        spec = self.plan.spec
+        if spec.qk_norms:
+            weight = weights.buffer(norm, t.f32, spec.head_dim)
+            rms_norm(self.k, head, weight, head, spec.head_dim, spec.rms_norm_eps)
 
     def attend(self, layer: Value) -> None:
         k = self.k

@@ -8,14 +8,16 @@ For each token, x being its row of the residual stream:
                 f = norm(x);  x += linear(sub_norm(activation(gate(f)) * up(f)))
     logits = head(norm(x))
 
-"linear" is a ternary linear: its input is quantised to int8 per token.
+"linear" is a ternary linear: its input is quantised to int8 per token. Embedding models have more
+norms: one before each linear, on queries and keys, before x +=; see `ModelSpec`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from bitnet.codegen import Buffer, Function, Module, StructRef, Value
+from bitnet.codegen import Buffer, Dim, Function, Module, StructRef, Value
 from bitnet.codegen import types as t
 from bitnet.kernels import q6_k, q8_0, ternary
 from bitnet.kernels.gate import gated
@@ -23,10 +25,11 @@ from bitnet.kernels.head import STORED, embed
 from bitnet.kernels.layouts import InPlace, TiledLayout
 from bitnet.kernels.lookup import LookUp, make_tables
 from bitnet.kernels.norm import quantize, rms_norm
+from bitnet.kernels.numerics import LANES
 from bitnet.kernels.ternary import BLOCK_ROWS
 from bitnet.kernels.ternary_lookup import UNIT_FIELDS, UNIT_ROWS, unit_block
 from bitnet.kernels.ternary_rows import rows_block
-from bitnet.models.matrices import matrices
+from bitnet.models.matrices import Matrix, matrices
 from bitnet.models.tensors import is_float
 from bitnet.program.abi import BATCH, LAYER, MODEL
 from bitnet.program.attention import Attention
@@ -40,8 +43,9 @@ Store = Callable[[Value, Value, list[Value]], None]
 
 
 def n_phases(plan: Plan) -> int:
-    """How many phases a step has: the embedding, ten a layer, those of the head."""
-    return 1 + 10 * plan.spec.n_layers + n_head_phases(plan)
+    """How many phases a step has: the embedding, those of each layer and of the head."""
+    per_layer = 12 if plan.spec.post_norms else 10
+    return 1 + per_layer * plan.spec.n_layers + n_head_phases(plan)
 
 
 def add_forward(module: Module, plan: Plan) -> None:
@@ -73,8 +77,14 @@ class _Forward:
     def row(self, field: str, width: int, token: Value) -> Buffer:
         return self.rows(field, width).part(token * width, width)
 
-    def per_token(self, field: str, element: t.Type, token: Value) -> Buffer:
-        return self.batch.buffer(field, element, self.batch["max_tokens"]).part(token, 1)
+    def quantised(
+        self, field: str, element: t.Type, width: int, matrix: Matrix, number: Dim
+    ) -> Buffer:
+        """All tokens' rows, `width` elements each, of one of the inputs of a matrix."""
+        if matrix.n_inputs == 1:
+            return self.rows(field, width, element)
+        size = self.batch["max_tokens"] * width
+        return self.batch.buffer(field, element, size * matrix.n_inputs).part(size * number, size)
 
     # -- phases -----------------------------------------------------------------------------
 
@@ -101,41 +111,66 @@ class _Forward:
                 blocks.embed(k, table.part(token * size, size), x.part(0, n))
                 if padding:
                     x.store(n, k.const(t.vec(t.f32, padding), 0.0))
+            if spec.scaled_embedding:
+                with k.loop(0, x.known_count, LANES) as j:
+                    x.store(j, x.load(j, LANES) * math.sqrt(n))
 
     def layer(self, number: Value, weights: StructRef) -> None:
-        plan, spec = self.plan, self.spec
-        self.norm_and_quantize(weights, "x", "attn_norm", plan.hidden, spec.hidden_size)
+        spec = self.spec
+        add = self.store_row if spec.post_norms else self.add_to_x
+        store_both = self.store_gate_up if spec.input_norms else self.store_gated
+        self.quantize_inputs(weights, "qkv", "attn_norm", self.residual)
         self.linear(weights, "qkv", self.store_qkv)
-        self.attention.rotate_and_keep(number)
+        self.attention.rotate_and_keep(number, weights)
         self.attention.attend(number)
-        self.norm_and_quantize(weights, "row", "attn_sub_norm", plan.attention, spec.q_size)
-        self.linear(weights, "attn_output", self.add_to_x)
-        self.norm_and_quantize(weights, "x", "ffn_norm", plan.hidden, spec.hidden_size)
-        self.linear(weights, "gate_up", self.store_gated)
-        self.norm_and_quantize(weights, "row", "ffn_sub_norm", plan.ffn, spec.ffn_size)
-        self.linear(weights, "down", self.add_to_x)
+        self.quantize_inputs(weights, "attn_output", "attn_sub_norm", self.attended)
+        self.linear(weights, "attn_output", add)
+        self.post_norm(weights, "post_attention_norm")
+        self.quantize_inputs(weights, "gate_up", "ffn_norm", self.residual)
+        self.linear(weights, "gate_up", store_both)
+        self.quantize_inputs(weights, "down", "ffn_sub_norm", self.gated)
+        self.linear(weights, "down", add)
+        self.post_norm(weights, "post_ffw_norm")
 
-    def norm_and_quantize(
-        self, weights: StructRef, source: str, norm: str, width: int, n: int
+    def quantize_inputs(
+        self, weights: StructRef, name: str, norm: str, source: Callable[[Value], Buffer]
     ) -> None:
-        """The input of a ternary linear: norm `source` (unless a sub-norm is absent), quantise."""
-        k, layout = self.k, self.plan.weights_layout
-        q_width = layout.q_width(n)
+        """The inputs of ternary linear `name`: norm source(token) and quantise it.
+
+        Where each part of the linear has a norm of its own, that follows on the common one, if the
+        model has that.
+        """
+        matrix = matrices(self.spec)[name]
         with self.team.phase(norm, self.n_tokens) as token:
-            x = self.row(source, width, token)
+            x = source(token)
             if self.spec.sub_norms or not norm.endswith("sub_norm"):
-                normed = Buffer.local(k, t.f32, width, "normed")
-                weight = weights.buffer(norm, t.f32, width)
-                rms_norm(k, x, weight, normed, n, self.spec.rms_norm_eps)
-                x = normed
-            q = self.rows("q", q_width, t.i8).part(token * q_width, q_width)
-            scale = self.per_token("q_scale", t.f32, token)
-            total = self.per_token("q_total", t.i32, token)
-            if isinstance(layout, LookUp):
-                quantize(k, x, layout, q.part(0, width), scale, total)
-                make_tables(k, layout, n, q)
-            else:
-                quantize(k, x, layout, q, scale, total)
+                x = self.normed(weights, norm, x, matrix.columns, "normed")
+            if not self.spec.input_norms:
+                self.quantize(x, matrix, token, 0)
+                return
+            for number, place in enumerate(matrix.places):
+                own = self.normed(weights, f"{place.linear}_norm_in", x, matrix.columns, "own")
+                self.quantize(own, matrix, token, number)
+
+    def normed(self, weights: StructRef, norm: str, x: Buffer, n: int, name: str) -> Buffer:
+        """x, `n` elements and padding, normed into a local buffer."""
+        out = Buffer.local(self.k, t.f32, x.known_count, name)
+        weight = weights.buffer(norm, t.f32, x.known_count)
+        rms_norm(self.k, x, weight, out, n, self.spec.rms_norm_eps)
+        return out
+
+    def quantize(self, x: Buffer, matrix: Matrix, token: Value, number: int) -> None:
+        """A token's row of one of the inputs of a matrix."""
+        k, layout = self.k, self.plan.weights_layout
+        width = layout.q_width(matrix.columns)
+        q = self.quantised("q", t.i8, width, matrix, number).part(token * width, width)
+        scale = self.quantised("q_scale", t.f32, 1, matrix, number).part(token, 1)
+        total = self.quantised("q_total", t.i32, 1, matrix, number).part(token, 1)
+        if isinstance(layout, LookUp):
+            quantize(k, x, layout, q.part(0, x.known_count), scale, total)
+            make_tables(k, layout, matrix.columns, q)
+        else:
+            quantize(k, x, layout, q, scale, total)
 
     def linear(self, weights: StructRef, name: str, store: Store) -> None:
         """Ternary linear `name` of all tokens; `store(token, first row, y)` takes the results."""
@@ -145,19 +180,21 @@ class _Forward:
         scales = weights.buffer(f"{name}_scale", t.f32, rows)
         with self.team.phase(name, rows // BLOCK_ROWS) as block:
             first = block * BLOCK_ROWS
+            number = self.input_of(matrix, block)
+            totals = self.quantised("q_total", t.i32, 1, matrix, number)
+            q_scales = self.quantised("q_scale", t.f32, 1, matrix, number)
 
             def use(token: Value, sums: list[Value]) -> None:
-                total = self.per_token("q_total", t.i32, token)[0]
+                total, q_scale = totals[token], q_scales[token]
                 if isinstance(layout, LookUp):  # these sums are of w * q already
                     total = k.const(t.i32, 0)
-                q_scale = self.per_token("q_scale", t.f32, token)[0]
                 y = []
                 for tile, dot in enumerate(sums):
                     w_scale = scales.load(first + tile * TILE, TILE)
                     y.append(ternary.scale_sums(dot, total, w_scale, q_scale))
                 store(token, first, y)
 
-            q = self.rows("q", layout.q_width(columns), t.i8)
+            q = self.quantised("q", t.i8, layout.q_width(columns), matrix, number)
             if isinstance(layout, InPlace):
                 strips = weights.buffer(name, t.i64, rows // TILE)
                 part = strips.part(first // TILE, BLOCK_ROWS // TILE)
@@ -174,13 +211,58 @@ class _Forward:
                 blocking = self.plan.blocking
                 ternary.tiled_block(k, layout, part, q, columns, self.n_tokens, use, blocking)
 
+    def input_of(self, matrix: Matrix, block: Value) -> Dim:
+        """Which of the inputs a block of rows is multiplied with."""
+        number: Dim = 0
+        for place in matrix.places[1:] if matrix.n_inputs > 1 else ():
+            number = (block >= place.first // BLOCK_ROWS).zext(t.i64) + number
+        return number
+
+    def post_norm(self, weights: StructRef, norm: str) -> None:
+        """Norm what a linear has given, and add it to x."""
+        if not self.spec.post_norms:
+            return
+        with self.team.phase(norm, self.n_tokens) as token:
+            y, x = self.row("row", self.plan.hidden, token), self.residual(token)
+            y = self.normed(weights, norm, y, self.spec.hidden_size, "normed")
+            with self.k.loop(0, x.known_count, LANES) as i:
+                x.store(i, x.load(i, LANES) + y.load(i, LANES))
+
+    # -- inputs and outputs of linears -------------------------------------------------------
+
+    def residual(self, token: Value) -> Buffer:
+        return self.row("x", self.plan.hidden, token)
+
+    def attended(self, token: Value) -> Buffer:
+        return self.row("row", self.plan.attention, token)
+
+    def gated(self, token: Value) -> Buffer:
+        """The product of gate and up, which is made here if they came one after the other."""
+        k, width = self.k, self.plan.ffn
+        if not self.spec.input_norms:
+            return self.row("row", width, token)
+        both = self.row("row", 2 * width, token)
+        out = Buffer.local(k, t.f32, width, "gated")
+        with k.loop(0, width, LANES) as i:
+            gate, up = both.load(i, LANES), both.load(i + width, LANES)
+            out.store(i, gated(k, gate, up, self.spec.activation))
+        return out
+
     def store_qkv(self, token: Value, first: Value, y: list[Value]) -> None:
-        out = self.row("qkv", self.plan.qkv, token)
+        self.store_in(self.row("qkv", self.plan.qkv, token), first, y)
+
+    def store_gate_up(self, token: Value, first: Value, y: list[Value]) -> None:
+        self.store_in(self.row("row", 2 * self.plan.ffn, token), first, y)
+
+    def store_row(self, token: Value, first: Value, y: list[Value]) -> None:
+        self.store_in(self.row("row", self.plan.hidden, token), first, y)
+
+    def store_in(self, row: Buffer, first: Value, y: list[Value]) -> None:
         for i, v in enumerate(y):
-            out.store(first + i * TILE, v)
+            row.store(first + i * TILE, v)
 
     def add_to_x(self, token: Value, first: Value, y: list[Value]) -> None:
-        x = self.row("x", self.plan.hidden, token)
+        x = self.residual(token)
         for i, v in enumerate(y):
             at = first + i * TILE
             x.store(at, x.load(at, TILE) + v)

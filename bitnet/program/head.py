@@ -40,6 +40,8 @@ Use = Callable[[Value, Value, Value], None]
 
 
 def n_head_phases(plan: Plan) -> int:
+    if not plan.spec.has_head:
+        return 1
     return 6 if plan.head_kind == "certified" else 2
 
 
@@ -50,6 +52,8 @@ def n_tiles(plan: Plan) -> int:
 def head_bytes(plan: Plan) -> int:
     """What a pass over the whole head reads: of a certified one, its int8 rows."""
     spec = plan.spec
+    if not spec.has_head:
+        return 0
     if plan.head_kind == "stored":
         return spec.vocab_size * spec.hidden_size * FLOAT_DTYPES[plan.stored_head].itemsize
     return n_tiles(plan) * int(LAYOUTS[plan.head_kind].tile_bytes(spec.hidden_size))
@@ -126,6 +130,8 @@ class Head:
 
     def write(self) -> None:
         self.norm()
+        if not self.plan.spec.has_head:
+            return
         if self.kind == "stored":
             self.stored(0)
         elif self.kind == "certified":

@@ -106,7 +106,7 @@ class Plan:
 
     @property
     def qkv(self) -> int:
-        return padded(self.spec.q_size + 2 * self.spec.kv_size)
+        return matrices(self.spec)["qkv"].rows
 
     @property
     def ffn(self) -> int:
@@ -118,9 +118,20 @@ class Plan:
         return max(self.hidden, self.attention, self.ffn)
 
     @property
-    def widest_q(self) -> int:
-        """The same quantised."""
-        return max(self.weights_layout.q_width(n) for n in self.linear_inputs)
+    def widest_row(self) -> int:
+        """The widest row that linears read or write, but for `qkv`."""
+        return max(self.widest, 2 * self.ffn) if self.spec.input_norms else self.widest
+
+    @property
+    def q_bytes(self) -> int:
+        """The most that the quantised inputs of a token take at a time."""
+        layout, all_matrices = self.weights_layout, matrices(self.spec).values()
+        return max(m.n_inputs * layout.q_width(m.columns) for m in all_matrices)
+
+    @property
+    def n_inputs(self) -> int:
+        """How many quantised inputs a token has at a time, at most."""
+        return max(m.n_inputs for m in matrices(self.spec).values())
 
     @property
     def linear_inputs(self) -> set[int]:
@@ -165,6 +176,10 @@ def choose_head(asked: HeadKind | None, table: TableKind, spec: ModelSpec) -> He
     if asked is not None and asked not in get_args(HeadKind):
         known = ", ".join(get_args(HeadKind))
         raise InvalidArgumentError(f"head must be one of {known}, not {asked!r}")
+    if not spec.has_head:
+        if asked not in (None, "stored"):
+            raise InvalidArgumentError(f"head {asked!r} is of no use: the model has no output head")
+        return "stored"
     if not is_float(table):
         if asked not in (None, "stored", table):
             raise InvalidArgumentError(

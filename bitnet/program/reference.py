@@ -5,6 +5,8 @@ Slow and readable; the compiled program gives the same bits. Works on one whole 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -55,11 +57,15 @@ def hidden_reference(
     cos, sin = rope_tables(n, d, spec.rope_theta)
     embedding = tensors.dense("token_embd.weight").float32()
     x = embedding[tokens]
+    if spec.scaled_embedding:
+        x = x * np.float32(math.sqrt(spec.hidden_size))
 
     def norm(y: F32, name: str) -> F32:
         return rms_norm_reference(y, tensors.dense(f"{name}.weight").float32(), spec.rms_norm_eps)
 
     def linear(y: F32, name: str) -> F32:
+        if spec.input_norms:
+            y = norm(y, f"{name}_norm_in")
         weight = tensors.ternary(f"{name}.weight")
         scale = np.full(weight.shape[0], weight.scale, np.float32)
         return linear_reference(weight.codes(0, weight.shape[0]), scale, *quantize_reference(y))
@@ -73,10 +79,10 @@ def hidden_reference(
     for layer in range(spec.n_layers):
         blk = f"blk.{layer}"
         a = norm(x, f"{blk}.attn_norm")
-        q, k = (
-            rope_reference(heads(linear(a, f"{blk}.attn_{m}")), cos, sin, spec.rope_pairing)
-            for m in "qk"
-        )
+        q, k = (heads(linear(a, f"{blk}.attn_{m}")) for m in "qk")
+        if spec.qk_norms:
+            q, k = norm(q, f"{blk}.attn_q_norm"), norm(k, f"{blk}.attn_k_norm")
+        q, k = (rope_reference(y, cos, sin, spec.rope_pairing) for y in (q, k))
         k, v = stored(k), stored(heads(linear(a, f"{blk}.attn_v")))
         group = spec.n_heads // spec.n_kv_heads
         attended = np.empty((n, spec.n_heads, d), np.float32)
@@ -86,11 +92,17 @@ def hidden_reference(
         o = attended.reshape(n, -1)
         if spec.sub_norms:
             o = norm(o, f"{blk}.attn_sub_norm")
-        x = x + linear(o, f"{blk}.attn_output")
+        o = linear(o, f"{blk}.attn_output")
+        if spec.post_norms:
+            o = norm(o, f"{blk}.post_attention_norm")
+        x = x + o
         f = norm(x, f"{blk}.ffn_norm")
         gate, up = linear(f, f"{blk}.ffn_gate"), linear(f, f"{blk}.ffn_up")
         g = gated_reference(gate, up, spec.activation)
         if spec.sub_norms:
             g = norm(g, f"{blk}.ffn_sub_norm")
-        x = x + linear(g, f"{blk}.ffn_down")
+        g = linear(g, f"{blk}.ffn_down")
+        if spec.post_norms:
+            g = norm(g, f"{blk}.post_ffw_norm")
+        x = x + g
     return norm(x, "output_norm")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.codegen import types as t
-from bitnet.errors import InvalidArgumentError
+from bitnet.errors import InvalidArgumentError, UnsupportedOperationError
 from bitnet.kernels.span_merge import partial_size
 from bitnet.program.attention import Items, attention_items
 from bitnet.program.forward import n_phases
@@ -93,10 +93,10 @@ def scratch_sizes(plan: Plan, n: int) -> Sizes:
     """The buffers of bn_batch for steps of up to `n` tokens."""
     return {
         "x": (n * plan.hidden, np.float32),
-        "row": (n * plan.widest, np.float32),
-        "q": (n * plan.widest_q, np.int8),
-        "q_scale": (n, np.float32),
-        "q_total": (n, np.int32),
+        "row": (n * plan.widest_row, np.float32),
+        "q": (n * plan.q_bytes, np.int8),
+        "q_scale": (n * plan.n_inputs, np.float32),
+        "q_total": (n * plan.n_inputs, np.int32),
         "qkv": (n * plan.qkv, np.float32),
         **head_scratch(plan, n),
     }
@@ -136,21 +136,24 @@ class Stepper:
         """Advance every chunk's sequence by its tokens; gives the wanted logits.
 
         The result is (number of wanted tokens, vocab), chunk by chunk; logits that need not be
-        exact may be -inf. Raises InvalidArgumentError for what the program has no memory for.
+        exact may be -inf. Raises InvalidArgumentError for what the program has no memory for,
+        UnsupportedOperationError for logits of a model without an output head.
         """
         rows = _wanted_rows(chunks)
+        if rows and not self.program.plan.spec.has_head:
+            raise UnsupportedOperationError("the model has no output head, so it gives no logits")
         return _in_order(rows, self._run(chunks, rows, len(rows)))
 
-    def hidden_states(self, chunk: Chunk) -> npt.NDArray[np.float32]:
+    def hidden_states(self, chunks: Seq[Chunk]) -> npt.NDArray[np.float32]:
         """Like `step`, but gives (number of wanted tokens, hidden_size): what the head would read.
 
         These are the hidden states after the final norm.
         """
-        rows = _wanted_rows([chunk])
-        self._run([chunk], rows, 0)
+        rows = _wanted_rows(chunks)
+        self._run(chunks, rows, 0)
         plan = self.program.plan
         states = self._scratch["row"][: len(rows) * plan.hidden].reshape(len(rows), plan.hidden)
-        return states[:, : plan.spec.hidden_size].copy()
+        return _in_order(rows, states[:, : plan.spec.hidden_size].copy())
 
     def _run(self, chunks: Seq[Chunk], rows: list[_Row], n_logits: int) -> npt.NDArray[np.float32]:
         """A step; gives the logits of the first `n_logits` rows."""
@@ -281,9 +284,9 @@ def _describe_rows(rows: list[_Row]) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _in_order(rows: list[_Row], logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _in_order(rows: list[_Row], results: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The computed rows in the order of the result."""
     places = [row.place for row in rows]
     if places == sorted(places):
-        return logits
-    return logits[np.argsort(places)]
+        return results
+    return results[np.argsort(places)]

@@ -105,9 +105,10 @@ class Weights:
 
     def _load_layer(self, n: int) -> None:
         layer, plan, prefix = self._layers[n], self._program.plan, f"blk.{n}."
-        norms = ["attn_norm", "ffn_norm"] + ["attn_sub_norm", "ffn_sub_norm"] * plan.spec.sub_norms
-        for name in norms:
-            setattr(layer, name, self._norm(f"{prefix}{name}.weight"))
+        for name in plan.spec.dense_shapes():
+            if name.startswith(prefix):
+                field = name.removeprefix(prefix).removesuffix(".weight")
+                setattr(layer, field, self._norm(name))
         for name, matrix in matrices(plan.spec).items():
             tensors = [self._tensors.ternary(f"{prefix}{p.linear}.weight") for p in matrix.places]
             setattr(layer, f"{name}_scale", self._hold(row_scales(matrix, tensors)))

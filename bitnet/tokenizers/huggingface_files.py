@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
-from bitnet.strict_json import parse_object
+from bitnet.strict_json import MAX_CONFIG_BYTES, parse_object, read_bounded
 from bitnet.tokenizers.declared_tokens import declare_tokens, usual_flags
 from bitnet.tokenizers.normalisers import check_normaliser
 from bitnet.tokenizers.pieces import (
@@ -28,7 +28,6 @@ from bitnet.tokenizers.tiktoken_ranks import is_rank_file, llama3_encoder
 from bitnet.tokenizers.tokenizer import FAILS, Tokenizer, Vocabulary, guarded
 
 MAX_TOKENIZER_BYTES = 2**26
-MAX_CONFIG_BYTES = 2**22
 MAX_TEMPLATES = 64
 MAX_BLANK = 64
 
@@ -85,7 +84,7 @@ class _Encoding(NamedTuple):
 
 
 def _read_encoding(path: Path) -> _Encoding:
-    data = _read(path, MAX_TOKENIZER_BYTES)
+    data = read_bounded(path, MAX_TOKENIZER_BYTES)
     if is_rank_file(data):
         encoder = llama3_encoder(path, data)
         bos_id, eos_id = map(encoder.token_to_id, ("<|begin_of_text|>", "<|end_of_text|>"))
@@ -239,24 +238,13 @@ class _Settings:
             return {}
         # config.json is taken as for the model; that of Llama3-8B-1.58 has a key twice.
         unique = name != "config.json"
-        return parse_object(path, _read(path, MAX_CONFIG_BYTES), "this", unique=unique)
+        return parse_object(path, read_bounded(path, MAX_CONFIG_BYTES), "this", unique=unique)
 
     def _read_text(self, name: str) -> str:
         try:
-            return _read(self.folder / name, MAX_CONFIG_BYTES).decode()
+            return read_bounded(self.folder / name, MAX_CONFIG_BYTES).decode()
         except UnicodeDecodeError as error:
             raise self._error(name, "is not UTF-8") from error
 
     def _error(self, name: str, rule: str) -> InvalidModelError:
         return InvalidModelError(self.folder / name, rule)
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise InvalidModelError(path, f"cannot be read: {error}") from error
-    if len(data) > limit:
-        raise InvalidModelError(path, f"has more than {limit} bytes")
-    return data

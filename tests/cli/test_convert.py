@@ -49,7 +49,7 @@ def test_a_model_is_written_as_a_folder_and_back(run: Run, model: Path, tmp_path
 def test_block_sizes_come_from_a_configuration(run: Run, model: Path, tmp_path: Path) -> None:
     out, config = tmp_path / "out.gguf", tmp_path / "mine.ini"
     result = run("convert", model, out, "--to", "tl1")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "give a kernel_config.ini with a section for m = 384, k = 384" in result.stderr
     shapes = ((384, 384), (128, 384), (384, 128))
     config.write_text(write_config(dict.fromkeys(shapes, Blocks(128, 64, 32))))
@@ -87,17 +87,9 @@ def test_a_file_is_replaced_only_when_told(
 
 
 def test_what_cannot_be_converted_is_one_line_on_stderr(run: Run, tmp_path: Path) -> None:
-    for source, code in ((Path("no/such.gguf"), 1), (Path(__file__), 1)):
+    for source, code in ((Path("no/such.gguf"), 1), (Path(__file__), 8)):
         result = run("convert", source, tmp_path / "out.gguf")
         assert result.exit_code == code
         assert result.stderr.startswith("error: ")
         assert result.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_the_help_shows_examples(run: Run) -> None:
-    text = run("convert", "--help").stdout
-    assert "bitnet convert model.gguf model-b3.gguf" in text
-    assert "bitnet convert model.gguf model-tq2.gguf --to tq2_0" in text
-    text = run("quantize-embeddings", "--help").stdout
-    assert "bitnet quantize-embeddings model.gguf smaller.gguf --type q6_k" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,18 @@ def test_every_problem_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "PROBLEM: unknown target 'z80'" in result.stdout
     assert "PROBLEM: BITNET_THREADS must be a positive number, not 'none'" in result.stdout
     assert "settings   PROBLEM: BITNET_THREADS: performance.threads: " in result.stdout
+
+
+def test_json(run: Run, some_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = json.loads(run("doctor", "--json").stdout)
+    assert report.pop("works")
+    assert str(some_model) in report["model"]["lines"][0]
+    assert all(part["works"] and part["lines"] for part in report.values())
+    monkeypatch.setenv("BITNET_TARGET", "z80")
+    result = run("doctor", "--json")
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["works"], report["target"]["works"]) == (1, False, False)
+    assert report["cpu"]["works"]
 
 
 def test_a_damaged_bundled_model_is_told(run: Run, some_model: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_seed_makes_the_text_repeatable(run: Run, model: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["-m", "no/such.gguf"], 1, "error: there is no file or folder no/such.gguf\n"),
-        (["-m", __file__], 1, f"error: {__file__}: "),
+        (["-m", __file__], 8, f"error: {__file__}: "),
         (["--target", "z80"], 2, "error: unknown target 'z80'; the targets are "),
         (["--temperature", "-1"], 2, "error: temperature must be 0 or more, not -1.0\n"),
         (["--top-p", "nan"], 2, "error: top_p must be in (0, 1], not nan\n"),

@@ -197,8 +197,35 @@ def test_sizes_that_are_not_the_model_s_are_refused(
     assert run(*PROMPT, "-n", "1").exit_code == 0
     monkeypatch.setenv("BITNET_NUM_LAYERS", "99")
     result = run(*PROMPT, "-n", "1")
-    assert result.exit_code == 1
+    assert result.exit_code == 8
     assert "BITNET_NUM_LAYERS" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "right", "wrong"),
+    [
+        ("BITNET_MODEL_FORMAT", ("gguf", "auto"), ("safetensors", "huggingface")),
+        ("BITNET_QUANTIZATION_TYPE", ("I2S", "i2_s", "auto"), ("TL1", "tl2")),
+    ],
+)
+def test_a_model_that_is_not_stored_as_expected_is_refused(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    model: Path,
+    variable: str,
+    right: tuple[str, ...],
+    wrong: tuple[str, ...],
+) -> None:
+    for text in right:
+        monkeypatch.setenv(variable, text)
+        assert run("run", "-m", model, "-p", "x").exit_code == 0
+    for text in wrong:
+        monkeypatch.setenv(variable, text)
+        result = run("run", "-m", model, "-p", "x")
+        assert (result.exit_code, result.stdout) == (8, "")
+        assert f" as {variable} says" in result.stderr
+    monkeypatch.setenv(variable, "q4_k")
+    assert run("run", "-m", model, "-p", "x").exit_code == 2
 
 
 def test_a_model_beyond_the_memory_limit_is_refused(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Squared ReLU and SiLU gates."""
+"""Squared ReLU, SiLU and GELU gates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bitnet.kernels.numerics import LANES
 from tests.kernels.harness import Native, assert_same_bits, f32, few, floats, kernel
 
 COUNT = 48
-activations = st.sampled_from(["relu2", "silu"])
+activations = st.sampled_from(["relu2", "silu", "gelu"])
 
 
 @cache
@@ -50,7 +50,16 @@ def test_gate_references_are_the_formulas() -> None:
         np.testing.assert_allclose(gated_reference(gate, up, activation), exact, rtol=1e-6)
 
 
+def test_gelu_is_its_tanh_formula() -> None:
+    gate = f32(np.linspace(-30, 30, 4001))
+    wide = gate.astype(float)
+    exact = wide / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
+    found = gated_reference(gate, np.ones_like(gate), "gelu")
+    np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-9)
+
+
 def test_gates_of_huge_inputs_stay_finite() -> None:
     gate = f32([-1e30, -1e4, -100, 1e4, 1e15])
-    assert np.isfinite(gated_reference(gate, f32(np.ones(5)), "silu")).all()
+    for activation in ("silu", "gelu"):
+        assert np.isfinite(gated_reference(gate, f32(np.ones(5)), activation)).all()
     assert gated_reference(gate, f32(np.ones(5)), "relu2")[:3].tolist() == [0, 0, 0]

@@ -51,6 +51,27 @@ def test_rms_norm_gives_the_bits_of_its_reference(
     assert_same_bits(in_place, expected)
 
 
+@cache
+def head_norm_kernel(target: Target, checked: bool, n: int) -> Native:
+    def body(k: Function, heads: Buffer, weight: Buffer) -> None:
+        for head in range(2):
+            x = heads.part(head * n, n)
+            rms_norm(k, x, weight, x, n, EPS)
+
+    return kernel(target, checked, {"heads": (t.f32, 2 * n), "weight": (t.f32, n)}, body)
+
+
+@given(st.data(), st.sampled_from([2, 15, 16, 20, 64, 80]))
+@few
+def test_rows_that_are_not_padded_can_be_normed_in_place(
+    target: Target, checked: bool, data: st.DataObject, n: int
+) -> None:
+    heads, weight = data.draw(floats(2 * n)), data.draw(floats(n))
+    expected = rms_norm_reference(heads.reshape(2, n), weight, EPS).reshape(-1)
+    head_norm_kernel(target, checked, n)(heads, weight)
+    assert_same_bits(heads, expected)
+
+
 @given(st.data(), st.sampled_from(WIDTHS), seeds)
 @some
 def test_rms_norm_reference_is_the_formula(data: st.DataObject, n: int, seed: int) -> None:

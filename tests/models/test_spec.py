@@ -27,7 +27,10 @@ Maker = Callable[..., Any]
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps"),
         ({"rope_theta": 1.0}, "rope_theta"),
         ({"rope_theta": float("inf")}, "rope_theta"),
-        ({"activation": "gelu"}, "activation must be one of relu2, silu, not 'gelu'"),
+        ({"activation": "relu"}, "activation must be one of relu2, silu, gelu, not 'relu'"),
+        ({"pooling": "max"}, "pooling must be one of None, mean, cls, last, not 'max'"),
+        ({"has_head": False}, "without an output head there is no table for one"),
+        ({"input_norms": True, "sub_norms": True}, "input_norms and sub_norms exclude"),
         ({"rope_pairing": "both"}, "rope_pairing"),
     ],
 )

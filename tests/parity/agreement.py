@@ -47,12 +47,7 @@ def judge(
     logits: Sequence[npt.NDArray[Any]], expected: Sequence[Expected], n_layers: int
 ) -> Agreement:
     """Fail unless the logits of each sequence, (tokens, vocab), are what is to be expected."""
-    parts = [_compare(mine, theirs) for mine, theirs in zip(logits, expected, strict=True)]
-    found = Agreement(
-        np.concatenate([part.deviation for part in parts]),
-        np.concatenate([part.same_top for part in parts]),
-        np.concatenate([part.tie_free for part in parts]),
-    )
+    found = compare(logits, expected)
     without_ties = found.deviation[found.tie_free]
     assert without_ties.size, "no token without ties to compare"
     assert without_ties.max() <= FLOAT_NOISE, str(found)
@@ -61,6 +56,16 @@ def judge(
         assert np.mean(found.deviation <= CLOSE) >= CLOSE_SHARE, str(found)
     assert found.same_top.mean() >= SAME_TOP_SHARE, str(found)
     return found
+
+
+def compare(logits: Sequence[npt.NDArray[Any]], expected: Sequence[Expected]) -> Agreement:
+    """The agreement of all tokens of the sequences."""
+    parts = [_compare(mine, theirs) for mine, theirs in zip(logits, expected, strict=True)]
+    return Agreement(
+        np.concatenate([part.deviation for part in parts]),
+        np.concatenate([part.same_top for part in parts]),
+        np.concatenate([part.tie_free for part in parts]),
+    )
 
 
 def _compare(logits: npt.NDArray[Any], expected: Expected) -> Agreement:

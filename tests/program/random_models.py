@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from bitnet.models.spec import ModelSpec
 from bitnet.models.tensors import DenseTensor, StoredRows, TableKind
 from bitnet.program import Plan, Program
 from bitnet.program.plan import HeadKind
-from bitnet.program.reference import logits_reference
+from bitnet.program.reference import hidden_reference, logits_reference
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from bitnet.program.weights import Weights
 from bitnet.program.workers import Workers
@@ -135,6 +136,7 @@ def spec(
     rope_pairing: str = "halves",
     hidden_size: int = 72,
     vocab_size: int = VOCAB,
+    **more: Any,
 ) -> ModelSpec:
     """Nothing here is a multiple of a vector, and two query heads share a kv head."""
     return ModelSpec(
@@ -153,6 +155,7 @@ def spec(
         activation=activation,
         sub_norms=sub_norms,
         tied_head=tied_head,
+        **more,
     )
 
 
@@ -171,6 +174,17 @@ CASES = {
     "bitnet": Case(spec("bitnet", activation="silu"), "bf16", "bf16", "f32"),
     "llama": Case(LLAMA, "f32", "bf16", "f16"),
 }
+# Embedding models: hidden states only.
+QWEN3 = spec(
+    "qwen3", activation="silu", sub_norms=False, input_norms=True, qk_norms=True, has_head=False
+)
+GEMMA3 = replace(
+    QWEN3, architecture="gemma3", activation="gelu", post_norms=True, scaled_embedding=True
+)
+EMBEDDERS = {
+    "qwen3": Case(QWEN3, "f16", "f16", "f16"),
+    "gemma3": Case(GEMMA3, "bf16", "bf16", "f32"),
+}
 
 
 def prompt(seed: int = 0) -> list[int]:
@@ -182,6 +196,12 @@ def reference(case: Case, length: int = LENGTH) -> Array:
     """Logits of the first tokens of `prompt()`."""
     tokens = np.array(prompt()[:length])
     return logits_reference(case.spec, case.tensors, tokens, case.kv, case.head_kind)
+
+
+@cache
+def hidden_states(case: Case) -> Array:
+    """Hidden states of `prompt()` by the reference."""
+    return hidden_reference(case.spec, case.tensors, np.array(prompt()), case.kv)
 
 
 @cache

@@ -59,8 +59,8 @@ def test_hidden_states_are_what_the_head_reads(target: Target) -> None:
     for case in (CASES["certified"], CASES["q8_0 as stored"], Case(NARROW, "f16", "f16", "f16")):
         steps, sequence = stepper(case, target, threads=2), KVSequence()
         tokens = prompt()[:LENGTH]
-        first = steps.hidden_states(Chunk(sequence, tokens[:9], range(9)))
-        rest = steps.hidden_states(Chunk(sequence, tokens[9:], range(2, LENGTH - 9)))
+        first = steps.hidden_states([Chunk(sequence, tokens[:9], range(9))])
+        rest = steps.hidden_states([Chunk(sequence, tokens[9:], range(2, LENGTH - 9))])
         expected = hidden_reference(case.spec, case.tensors, np.array(tokens), case.kv)
         assert_same_bits(np.concatenate([first, rest]), np.delete(expected, [9, 10], axis=0))
 

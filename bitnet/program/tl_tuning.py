@@ -1,0 +1,177 @@
+"""Block sizes for TL1 and TL2 tensors, chosen by measuring what this machine multiplies fastest.
+
+Results do not depend on them, but tensors are laid out by them, so they are chosen before a file is
+written. Tensors of as many columns get the same bk and bmm, which are found with the one that has
+the most rows; then each shape gets its bm. What is multiplied is as large as the model, or larger
+than the caches, with one token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from bitnet.codegen import Function, StructRef, Target, Value
+from bitnet.codegen import types as t
+from bitnet.errors import InvalidArgumentError, UnsupportedTargetError
+from bitnet.kernels.lookup import MAX_BK, LookUp
+from bitnet.kernels.ternary import BLOCK_ROWS, Use
+from bitnet.kernels.ternary_lookup import UNIT_FIELDS, UNIT_ROWS, unit_block, unit_offsets
+from bitnet.models.spec import ModelSpec
+from bitnet.program.memory import allocate, allocate_pages
+from bitnet.program.trial import MOST_BYTES, fastest, fewest_seconds, trial_module
+from bitnet.program.workers import Workers
+from bitnet.quant import tl1, tl2
+from bitnet.quant.tiled import TILE
+from bitnet.quant.tl_config import Blocks, Cut, Shape, TLName
+
+_CODECS: dict[TLName, ModuleType] = {"TL1": tl1, "TL2": tl2}
+_BMM: dict[TLName, tuple[int, ...]] = {"TL1": (32, 64), "TL2": (32,)}
+_LEAST_BK, _USUAL_BK = 32, 128  # with less, finding a block takes longer than multiplying it
+_MOST_BM, _USUAL_BM = 1024, 256
+
+
+@dataclass(frozen=True)
+class TunedBlocks:
+    """The block sizes of a shape, and how fast it is multiplied with them.
+
+    slowest: weights per second with the slowest sizes that were tried.
+    """
+
+    shape: Shape
+    blocks: Blocks
+    weights_per_s: float
+    slowest: float
+
+
+def tune_blocks(
+    kind: TLName,
+    spec: ModelSpec,
+    target: Target,
+    workers: Workers,
+    progress: Callable[[float], None] = lambda _: None,
+) -> list[TunedBlocks]:
+    """Measure block sizes for all shapes of a model.
+
+    progress: called with the share that is done, 0 to 1.
+
+    Raises InvalidArgumentError for shapes that cannot be cut, UnsupportedTargetError for a target
+    without look-ups, ModelMemoryError.
+    """
+    if not target.has_lookup16:
+        raise UnsupportedTargetError(f"target {target.name} has no look-ups in tables of 16 bytes")
+    groups: dict[int, list[Shape]] = {}
+    for rows, columns in sorted(set(spec.ternary_shapes().values()), reverse=True):
+        groups.setdefault(columns, []).append((rows, columns))
+    first = {columns: _column_options(kind, shapes) for columns, shapes in groups.items()}
+    n_steps = len(groups) + sum(map(len, groups.values()))
+    trial = _Trial(kind, spec, target, workers)
+    tuned: list[TunedBlocks] = []
+    for number, (columns, shapes) in enumerate(groups.items(), start=1):
+        most_rows = shapes[0]
+        usual, found = fastest(first[columns], partial(trial.speed, most_rows))
+        slowest = {most_rows: min(found.values())}
+        progress((number + len(tuned)) / n_steps)
+        for shape in shapes:
+            options = _row_options(kind, shape, usual)
+            best, found = fastest(options, partial(trial.speed, shape))
+            least = min(*found.values(), slowest.get(shape, found[best]))
+            tuned.append(TunedBlocks(shape, best, found[best], least))
+            progress((number + len(tuned)) / n_steps)
+    return tuned
+
+
+def _column_options(kind: TLName, shapes: Sequence[Shape]) -> list[Blocks]:
+    """How tensors of as many columns may be cut: each bk and bmm that all of them can have.
+
+    bm is one that the first can have. The usual sizes come first.
+    """
+    options = []
+    for bmm in _BMM[kind]:
+        for bk in range(8, min(MAX_BK, shapes[0][1]) + 1, 8):
+            cut = [_possible(kind, s, [Blocks(bmm, bk, bmm)]) for s in shapes]
+            if all(cut):
+                options.append(_row_options(kind, shapes[0], Blocks(bmm, bk, bmm))[0])
+    if not options:
+        raise InvalidArgumentError(f"tensors of the shapes {shapes} cannot all be stored as {kind}")
+    wide = [blocks for blocks in options if blocks.bk >= _LEAST_BK]
+    return sorted(wide or options, key=lambda b: _distance(b.bk, _USUAL_BK))
+
+
+def _row_options(kind: TLName, shape: Shape, usual: Blocks) -> list[Blocks]:
+    """The same with each bm that a shape can have, the usual ones first."""
+    most = min(shape[0], _MOST_BM)
+    every = [Blocks(bm, usual.bk, usual.bmm) for bm in range(usual.bmm, most + 1, usual.bmm)]
+    return sorted(_possible(kind, shape, every), key=lambda b: _distance(b.bm, _USUAL_BM))
+
+
+def _possible(kind: TLName, shape: Shape, options: Sequence[Blocks]) -> list[Blocks]:
+    found = []
+    for blocks in options:
+        with suppress(InvalidArgumentError):
+            _CODECS[kind].check_blocks(shape, blocks)
+            found.append(blocks)
+    return found
+
+
+def _distance(size: int, usual: int) -> float:
+    return max(size, usual) / min(size, usual)
+
+
+class _Trial:
+    """Multiplies tensors that are in memory as often as makes them as large as the model."""
+
+    def __init__(self, kind: TLName, spec: ModelSpec, target: Target, workers: Workers) -> None:
+        shapes = spec.ternary_shapes().values()
+        self._kind: TLName = kind
+        self._target = target
+        self._workers = workers
+        self._n_bytes = min(sum(_data_bytes(kind, s) for s in shapes), MOST_BYTES)
+        # One tensor may be larger than MOST_BYTES.
+        self._memory = allocate_pages(max(self._n_bytes, *(_data_bytes(kind, s) for s in shapes)))
+        self._memory[:] = 0
+
+    def speed(self, shape: Shape, blocks: Blocks) -> float:
+        """Weights per second."""
+        columns = shape[1]
+        cut = Cut(self._kind, columns, blocks)
+        layout = LookUp(self._kind, (cut,))
+        copies = max(1, self._n_bytes // _data_bytes(self._kind, shape))
+        units = np.concatenate([self._units(shape, cut, number) for number in range(copies)])
+        n_blocks = max(1, len(units) // 2)
+        units = np.resize(units, (2 * n_blocks, UNIT_FIELDS))
+        q = allocate(layout.q_width(columns), np.int8, zero=True)
+
+        def block(k: Function, job: StructRef, number: Value, use: Use) -> None:
+            row = job.buffer("q", t.i8, layout.q_width(columns))
+            size = 2 * UNIT_FIELDS
+            every = job.buffer("weights", t.i64, job["n_blocks"] * size)
+            part = every.part(number * size, size)
+            unit_block(k, layout, part, row, columns, TILE, 1, use)
+
+        module = trial_module(self._target, block)
+        seconds = fewest_seconds(module, self._workers, n_blocks, units, q)
+        return n_blocks * BLOCK_ROWS * columns / seconds
+
+    def _units(self, shape: Shape, cut: Cut, number: int) -> npt.NDArray[np.int64]:
+        """What describes each 32 rows of a tensor, the `number`-th in memory."""
+        size = _data_bytes(self._kind, shape)
+        data = self._memory[number * size : (number + 1) * size]
+        bm = cut.blocks.bm
+        within = np.array([unit_offsets(cut, i) for i in range(bm // UNIT_ROWS)])
+        units = np.zeros((shape[0] // bm, bm // UNIT_ROWS, UNIT_FIELDS), np.int64)
+        for block, some in enumerate(units):
+            sections = _CODECS[self._kind].block_sections(data, shape, cut.blocks, block)
+            addresses = [section.ctypes.data for section in sections]
+            some[:, : len(addresses)] = within + addresses
+        return units.reshape(-1, UNIT_FIELDS)
+
+
+def _data_bytes(kind: TLName, shape: Shape) -> int:
+    return tl1.tensor_bytes(shape[0] * shape[1]) if kind == "TL1" else tl2.tensor_bytes(shape)
