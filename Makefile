@@ -5,6 +5,7 @@
 #   make test     the tests, of libbitnet too
 #   make compat   the tests that any libbitnet must pass, on an installed one
 #   make lint     ruff and mypy
+#   make arm      some of the tests on an emulated AArch64, from Debian's packages; -j2 helps
 #   make parity   the tests that need torch: bitnet beside transformers, and the training pipeline
 #   make fuzz     the readers of files with atheris, each for FUZZ_SECONDS (Linux, macOS)
 #   make clean    remove everything that these made
@@ -19,7 +20,15 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 INSTALL = $(VENV)/bin/python install_cffi.py "$(PREFIX)" $(if $(DESTDIR),--destdir "$(DESTDIR)")
 
-.PHONY: demo install uninstall test compat lint parity parity-venv fuzz fuzz-venv clean
+ARM := build/arm64
+ARM_PYTHON = PYTHONPATH=$(ARM)/site $(ARM)/bin/qemu-aarch64 -L $(ARM)/root
+ARM_PYTEST = $(ARM)/root/python -m pytest --hypothesis-profile=emulated tests/codegen tests/kernels \
+	tests/program/test_tl_models.py::test_tensors_used_in_place_give_the_reference \
+	tests/test_bundled_model.py::test_logits_have_the_bits_that_were_recorded \
+	--ignore-glob='*machine_code.py'
+
+.PHONY: demo install uninstall test compat lint arm arm-dotprod arm-neon arm-root parity \
+	parity-venv fuzz fuzz-venv clean
 
 demo: $(VENV)/cli.stamp
 	$(VENV)/bin/bitnet run -p "Once upon a time" -n 80 --temperature 0
@@ -44,6 +53,18 @@ lint: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# On a CPU with all features, and on one of ARMv8.0.
+arm: arm-dotprod arm-neon
+
+arm-dotprod: arm-root
+	$(ARM_PYTHON) -cpu max $(ARM_PYTEST) \
+		-k "not checked and not scalar and not neon and (ternary or codegen or not without)"
+
+arm-neon: arm-root
+	$(ARM_PYTHON) -cpu cortex-a53 $(ARM_PYTEST) -k "neon and not checked"
+
+arm-root: $(ARM)/root.stamp
+
 parity: parity-venv
 	$(PARITY)/bin/python -m pytest -rsfE tests/parity tests/training
 
@@ -67,6 +88,10 @@ $(VENV)/cli.stamp: pyproject.toml | $(VENV)/bin/python
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python $(PIP_INSTALL) -e '.[cli,hub,dev]'
 	touch $@ $(VENV)/cli.stamp
+
+$(ARM)/root.stamp: .ci/arm-root pyproject.toml $(VENV)/dev.stamp
+	.ci/arm-root $(CURDIR)/$(VENV)/bin/python $(ARM)
+	touch $@
 
 $(PARITY)/torch.stamp: pyproject.toml training/requirements.txt | $(PARITY)/bin/python
 	$(PARITY)/bin/python $(PIP_INSTALL) -r training/requirements.txt -e '.[dev]'

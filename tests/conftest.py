@@ -10,6 +10,7 @@ from hypothesis import settings
 
 # How long an example takes says more about the other programs on the machine than about ours.
 settings.register_profile("bitnet", settings(), deadline=None)
+settings.register_profile("emulated", settings.get_profile("bitnet"), max_examples=2)
 settings.load_profile("bitnet")
 
 

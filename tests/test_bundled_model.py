@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -16,6 +17,9 @@ from bitnet.codegen import available_targets, missing_features, target_names
 
 HELD_OUT = Path(__file__).parent / "data" / "heldout.jsonl"
 MODEL_CARD = bitnet.bundled_model_path().with_name("MODEL_CARD.md")
+PROMPT = "Once upon a time, a little fox"
+# Of the logits of the tokens of PROMPT as f32, recorded on x86-64; to be renewed with the model.
+LOGITS_SHA256 = "5e86de854e6a7e8045fe26f589e66f8590f9da91db663c59772cd3dbff925575"
 GREEDY = {"max_new_tokens": 80, "temperature": 0.0}
 
 
@@ -52,6 +56,13 @@ def runnable(name: str) -> str:
 def test_perplexity_on_held_out_text_is_that_of_the_model_card(target: str) -> None:
     with bitnet.load(target=runnable(target), kv="f32") as model:
         assert f"{perplexity(model):.4g}" == f"{stated_perplexity():.4g}"
+
+
+@pytest.mark.parametrize("target", target_names())
+def test_logits_have_the_bits_that_were_recorded(target: str) -> None:
+    with bitnet.load(target=runnable(target), threads=2) as model:
+        logits = model.logits(model.tokenizer.encode(PROMPT, add_bos=True))
+    assert hashlib.sha256(logits.astype("<f4").tobytes()).hexdigest() == LOGITS_SHA256
 
 
 @pytest.fixture(scope="module")

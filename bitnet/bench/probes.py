@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import cffi
 import numpy as np
 import numpy.typing as npt
 
-from bitnet.codegen import Buffer, Function, Module, Struct, StructRef, Target, Value, Var, jit
+from bitnet.codegen import Buffer, Function, Module, Struct, StructRef, Target, Value, jit
 from bitnet.codegen import types as t
 from bitnet.program.memory import allocate, allocate_pages
 from bitnet.program.team import Team, sync_words
@@ -171,26 +172,24 @@ def _read(k: Function, job: StructRef, item: Value, *, places: int, prefetch: bo
             if prefetch:
                 chunk.prefetch(at + _PREFETCH // 4)
             total.set(total.get() + chunk.load(at, 16))
-    _keep(job, list(sums.values()))
+    _keep(job, [total.get() for total in sums.values()])
 
 
 def _multiply(k: Function, job: StructRef, _: Value, *, accumulators: int) -> None:
     """Dot products that touch no memory, as in the inner loop of the ternary kernels."""
     # Codes that LLVM does not know, the same in all parts of a vector: one register for them.
     codes = (job.buffer("data", t.i8, _LINE).load(0, 16) & 3).shuffle([i % 16 for i in range(64)])
-    starts = [(k.iota(_i32x16) + i).bitcast(k.target.partial) for i in range(accumulators)]
+    starts = [k.iota(k.target.partial) + i for i in range(accumulators)]
     sums = [k.var(start.type, start) for start in starts]
+    factor_lanes = list(range(_LINE // t.size(t.element(k.target.partial))))
     with k.loop(0, job["rounds"]):
         for total in sums:
             # The sum is also a factor: nothing can be moved out of the loop.
-            factor = total.get().bitcast(codes.type)
+            factor = total.get().shuffle(factor_lanes).bitcast(codes.type)
             total.set(k.target.dot4_partial(k, total.get(), codes, factor))
-    _keep(job, sums)
+    _keep(job, [k.target.widen_partial(k, total.get()) for total in sums])
 
 
-def _keep(job: StructRef, sums: list[Var]) -> None:
-    """Store the total, which makes LLVM keep what it comes from."""
-    total = sums[0].get()
-    for more in sums[1:]:
-        total = total + more.get()
-    job.buffer("out", t.i32, 16).store(0, total.bitcast(_i32x16))
+def _keep(job: StructRef, sums: list[Value]) -> None:
+    """Store the total, i32x16, which makes LLVM keep what it comes from."""
+    job.buffer("out", t.i32, 16).store(0, reduce(add, sums))

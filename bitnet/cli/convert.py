@@ -11,6 +11,7 @@ from bitnet import conversion
 from bitnet.cli import options
 from bitnet.cli.progress import progress
 from bitnet.conversion import Target
+from bitnet.conversion.output import files_to_replace
 from bitnet.conversion.tables import TableType
 from bitnet.errors import InvalidArgumentError
 from bitnet.quant.i2s import SourceLayout
@@ -62,6 +63,15 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    split_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Write a GGUF file for other engines that is larger than this, such as 2G, in "
+            "parts: OUT model.gguf becomes model-00001-of-00002.gguf and so on.",
+            show_default=False,
+        ),
+    ] = None,
     force: _Force = False,
 ) -> None:
     """Write a model in another format.
@@ -72,9 +82,12 @@ def convert(
 
         bitnet convert model.gguf model-tq2.gguf --to tq2_0 --embed q6_k
 
+        bitnet convert model.gguf model-i2s.gguf --to i2_s --split-size 2G
+
     bitnet convert model.gguf folder --to hf
     """
-    _check(out, force)
+    max_file_bytes = options.size("--split-size", split_size)
+    _check(out, force, max_file_bytes)
     with progress("converting") as show:
         conversion.convert(
             resolve(source),
@@ -85,6 +98,7 @@ def convert(
             head=_type(head),
             source_layout=source_layout,
             tl_config=tl_config,
+            split_size=max_file_bytes,
             overwrite=force,
             progress=show,
         )
@@ -109,9 +123,10 @@ def quantize_embeddings(
         conversion.quantize_embeddings(resolve(source), out, type, overwrite=force, progress=show)
 
 
-def _check(out: Path, force: bool) -> None:
-    if out.exists() and not force:
-        raise InvalidArgumentError(f"{out} exists; --force replaces it")
+def _check(out: Path, force: bool, max_file_bytes: int | None = None) -> None:
+    old = files_to_replace(out, max_file_bytes)
+    if old and not force:
+        raise InvalidArgumentError(f"{old[0]} exists; --force replaces it")
 
 
 def _type(table: _Table) -> TableType | None:

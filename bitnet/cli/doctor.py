@@ -22,8 +22,7 @@ from bitnet import BitNetError, config
 from bitnet.cli.outcome import ExitCode
 from bitnet.cli.settings import read
 from bitnet.codegen import find_target, missing_features, target_names
-from bitnet.codegen.detect import host_features
-from bitnet.codegen.x86 import VARIANTS
+from bitnet.codegen.detect import useful_features
 from bitnet.errors import UnsupportedOperationError
 from bitnet.program.topology import available_cores, nodes
 from bitnet.program.tuning import read_tunings
@@ -93,9 +92,7 @@ def settings(file: Path | None) -> list[str]:
 
 def cpu() -> list[str]:
     """The CPU's name and those of its features that matter to some target."""
-    wanted = dict.fromkeys(f for _, needs, uses in VARIANTS.values() for f in [*needs, *uses])
-    present = [feature for feature in sorted(wanted) if feature in host_features()]
-    return [f"{llvm.get_host_cpu_name()} ({platform.machine()})", " ".join(present)]
+    return [f"{llvm.get_host_cpu_name()} ({platform.machine()})", " ".join(useful_features())]
 
 
 def targets() -> list[str]:

@@ -194,7 +194,7 @@ class Loading:
             head=self.head,
             kv=self.kv,
             numa=self.numa,
-            memory=bitnet.MemoryBudget(None if self.memory_limit is None else self._limit()),
+            memory=bitnet.MemoryBudget(size("--memory-limit", self.memory_limit)),
         )
         with progress("loading") as show:
             loaded = load(progress=show)
@@ -204,12 +204,6 @@ class Loading:
             loaded.close()
             raise
         return loaded
-
-    def _limit(self) -> int:
-        try:
-            return parse_bytes(self.memory_limit or "")
-        except ValueError as error:
-            raise InvalidArgumentError(f"--memory-limit: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -241,6 +235,14 @@ class Sampling:
             seed=self.seed,
             stop=self.stop or (),
         )
+
+
+def size(option: str, value: str | None) -> int | None:
+    """The bytes that an option tells, such as "2G". Raises InvalidArgumentError."""
+    try:
+        return None if value is None else parse_bytes(value)
+    except ValueError as error:
+        raise InvalidArgumentError(f"{option}: {error}") from error
 
 
 def check_expectations(model: bitnet.Model) -> None:

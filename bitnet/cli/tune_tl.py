@@ -15,7 +15,7 @@ from bitnet.cli import options
 from bitnet.cli.progress import progress
 from bitnet.codegen import find_target
 from bitnet.errors import InvalidArgumentError
-from bitnet.formats.aside import written_aside
+from bitnet.formats.new_files import written_aside
 from bitnet.models import open_checkpoint
 from bitnet.program.tl_tuning import TunedBlocks, tune_blocks
 from bitnet.program.workers import Workers, team_size

@@ -73,7 +73,7 @@ def load_described(
 def _link(target: Target, image: bytes, symbols: list[str]) -> Library:
     _require_memory(_LLVM_BYTES + 4 * len(image))
     _initialize(target)
-    lljit = llvm.create_lljit_compiler(_target_machine(target, jit=True))
+    lljit = llvm.create_lljit_compiler(_target_machine(target, jit=True), use_jit_link=True)
     builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
     for symbol in symbols:
         builder.export_symbol(symbol)

@@ -61,10 +61,15 @@ class Target:
         odd = bits + away.select(bits.constant(1), bits.constant(-1))
         return (inexact & even).select(odd, bits).bitcast(total.type).narrow(t.f32)
 
+    @property
+    def largest_code(self) -> int:
+        """What the bytes `a` of `dot4` may be at most: 127 where it takes them as signed."""
+        return 128
+
     def dot4(self, k: Function, acc: Value, a: Value, b: Value) -> Value:
         """acc[i] + sum over c of a[4i+c] * b[4i+c], modulo 2**32.
 
-        acc i32x16; a i8x64 unsigned, at most 128; b i8x64 signed, within -127..127.
+        acc i32x16; a i8x64 unsigned, at most `largest_code`; b i8x64 signed, within -127..127.
         """
         a32, b32 = a.bitcast(i32x16), b.bitcast(i32x16)
         for c in range(4):

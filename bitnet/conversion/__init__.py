@@ -40,6 +40,7 @@ def convert(
     head: TableType | None = None,
     source_layout: SourceLayout = "x86",
     tl_config: str | os.PathLike[str] | None = None,
+    split_size: int | None = None,
     overwrite: bool = False,
     progress: Callable[[float], None] = lambda _: None,
 ) -> None:
@@ -55,7 +56,11 @@ def convert(
         no file says so itself.
     tl_config: a ``kernel_config.ini`` with the block sizes for tl1 and tl2. Without it, or for
         shapes that it lacks, a tensor keeps its own, or gets those that bitnet.cpp comes with.
-    overwrite: whether `out` may exist; a folder only if all in it is from such a conversion.
+    split_size: write a GGUF file for other engines that would take more bytes in parts of up to
+        this many, a larger tensor in one of its own: for `out` NAME.gguf, NAME-00001-of-00002.gguf
+        and so on. What fits is one file, `out` itself.
+    overwrite: whether `out` may exist, and parts of it if `split_size` is given: all are replaced.
+        A folder only if all in it is from such a conversion.
     progress: called with the share that is written, 0 to 1.
 
     `out` appears when all of it is written and was read again. Raises what `bitnet.load` does for
@@ -73,6 +78,8 @@ def convert(
         raise InvalidArgumentError(f"layout is for native files; {to} has its own")
     if tl_config is not None and to not in ("tl1", "tl2"):
         raise InvalidArgumentError(f"tl_config is for tl1 and tl2, not for {to}")
+    if split_size is not None and to in ("native", "hf"):
+        raise InvalidArgumentError(f"split_size is for GGUF files for other engines, not for {to}")
     if to == "hf":
         if embed is not None or head is not None:
             raise InvalidArgumentError("embed and head are for GGUF files; folders hold floats")
@@ -80,7 +87,13 @@ def convert(
             write_huggingface(origin, out, overwrite=overwrite, progress=progress)
         return
     with Origin(source, source_layout=source_layout, embed=embed, head=head) as origin:
-        output = Output(out, origin.files, overwrite=overwrite, progress=progress)
+        output = Output(
+            out,
+            origin.files,
+            overwrite=overwrite,
+            progress=progress,
+            max_file_bytes=split_size,
+        )
         if to == "native":
             write_native(origin, output, layout or "b3")
         else:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bitnet.errors import BitNetError, InvalidArgumentError
+from bitnet.formats.new_files import folder_aside
 
 # What a folder may hold that is replaced: it could be anyone's.
 _OURS = re.compile(
@@ -28,27 +28,23 @@ def new_folder(path: Path, source: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises InvalidArgumentError where nothing can be written.
     """
     _check(path, source, overwrite)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
-        try:
-            aside.mkdir()
-            yield aside
+        with folder_aside(path) as aside:
+            new, old = aside / path.name, aside / "old"
+            new.mkdir()
+            yield new
             if path.exists():
                 path.rename(old)
-            _move(aside, path, old)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            _move(new, path, old)
     except BitNetError:
         raise
     except OSError as error:
         raise InvalidArgumentError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _move(aside: Path, path: Path, old: Path) -> None:
+def _move(new: Path, path: Path, old: Path) -> None:
     try:
-        aside.rename(path)
+        new.rename(path)
     except OSError:
         if old.exists():
             old.rename(path)

@@ -1,4 +1,4 @@
-"""The GGUF file that a conversion writes: in pieces, with its progress, and read again."""
+"""The GGUF files that a conversion writes: in pieces, with their progress, and read again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from bitnet.errors import BitNetError, InvalidArgumentError, InvalidModelError
 from bitnet.formats.gguf import GGUFFile
+from bitnet.formats.gguf_parts import find_parts
 from bitnet.formats.gguf_types import tensor_bytes
 from bitnet.formats.gguf_writer import TensorData, WritableValue, write_gguf
 from bitnet.program.workers import Workers
@@ -70,6 +71,7 @@ class Output:
     sources: the files that it is made of, which it must not replace.
     overwrite: whether `path` may exist.
     progress: called with the share that is written, 0 to 1.
+    max_file_bytes: to write parts, see `write_gguf`; `overwrite` is then for old parts too.
 
     Raises InvalidArgumentError if it must not be written.
     """
@@ -81,12 +83,16 @@ class Output:
         *,
         overwrite: bool,
         progress: Callable[[float], None],
+        max_file_bytes: int | None = None,
     ) -> None:
-        if path.is_dir() or (path.exists() and not overwrite):
-            raise InvalidArgumentError(f"{path} exists")
-        if path.exists() and any(os.path.samefile(path, source) for source in sources):
-            raise InvalidArgumentError(f"{path} is a file of the model to convert")
+        old = files_to_replace(path, max_file_bytes)
+        if path.is_dir() or (old and not overwrite):
+            raise InvalidArgumentError(f"{old[0]} exists")
+        for file in old:
+            if any(os.path.samefile(file, source) for source in sources):
+                raise InvalidArgumentError(f"{file} is a file of the model to convert")
         self.path = path
+        self._max_file_bytes = max_file_bytes
         self._written = Written(progress)
 
     def tensor(
@@ -110,7 +116,7 @@ class Output:
         check: Callable[[Path], None],
         workers: Workers,
     ) -> None:
-        """Write the file; it appears when all of it is written and was read again.
+        """Write the file, or its parts; they appear when all is written and was read again.
 
         tensors: those that `tensor` gave. check: raises if the file at a path is not what was
         meant. Raises InvalidArgumentError where nothing can be written.
@@ -123,14 +129,20 @@ class Output:
                 workers.run_all(partial(self._compare, file, name) for name in self._written.names)
 
         try:
-            write_gguf(self.path, metadata, tensors, verify)
+            write_gguf(self.path, metadata, tensors, verify, max_file_bytes=self._max_file_bytes)
         except BitNetError:
             raise
         except OSError as error:
             raise InvalidArgumentError(f"cannot write {self.path}: {error.strerror}") from error
 
     def _compare(self, file: GGUFFile, name: str) -> None:
-        self._written.compare(file.path, name, file.data(name), file.release)
+        self._written.compare(file.file_of(name), name, file.data(name), file.release)
+
+
+def files_to_replace(path: Path, max_file_bytes: int | None) -> list[Path]:
+    """What is there already of a file, or with `max_file_bytes` of parts, written as `path`."""
+    parts = [] if max_file_bytes is None else find_parts(path)
+    return [path, *parts] if path.exists() else parts
 
 
 def _pieces(data: Array) -> Iterator[Array]:

@@ -29,7 +29,7 @@ import safetensors
 from bitnet.errors import InvalidArgumentError, printable
 from bitnet.evaluation.excerpts import Excerpt, digest
 from bitnet.evaluation.statistics import standard_error
-from bitnet.formats.aside import written_aside
+from bitnet.formats.new_files import written_aside
 from bitnet.formats.safetensors import DTYPES
 
 F32 = npt.NDArray[np.float32]

@@ -1,7 +1,8 @@
 """GGUF files in several parts: NAME-00001-of-00003.gguf and so on.
 
 Each part is a GGUF file with tensors of its own; the first one has the metadata of the model.
-split.no (from 0), split.count and split.tensors.count (of all parts) are in every part.
+split.no (from 0), split.count and split.tensors.count (of all parts) are in every part. They are
+what gguf-split of llama.cpp writes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from bitnet.errors import InvalidModelError
 from bitnet.formats.gguf_header import Header, TensorInfo, parse_header
@@ -98,6 +101,46 @@ def join_metadata(parts: list[Part]) -> dict[str, StoredValue]:
     return {key: value for key, value in metadata.items() if not key.startswith(SPLIT_PREFIX)}
 
 
+def part_path(path: Path, number: int, count: int) -> Path:
+    """Where part `number`, from 0, of the model to be written as `path` goes."""
+    return path.with_name(_part_name(_stem(path), number, count))
+
+
+def find_parts(path: Path) -> list[Path]:
+    """Files that are named as parts of a model written as `path`, of any count; first parts first.
+
+    A set without its first part opens as no model.
+    """
+    stem = _stem(path)
+    found: set[tuple[int, Path]] = set()
+    for other in path.parent.glob("*.gguf"):
+        match = _NAME.fullmatch(other.name)
+        # Names that differ in case are those of one file on some systems.
+        if match is not None and match["stem"].casefold() == stem.casefold():
+            number = int(match["number"]) - 1
+            part = part_path(path, number, int(match["count"]))
+            if part.is_file():
+                found.add((number, part))
+    return [part for _, part in sorted(found)]
+
+
+def split_keys(number: int, count: int, n_tensors: int) -> dict[str, np.generic]:
+    """What part `number`, from 0, says of itself; `n_tensors` are those of all parts."""
+    return {
+        _NUMBER: np.uint16(number),
+        _COUNT: np.uint16(count),
+        _TENSORS: np.int32(n_tensors),
+    }
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gguf")
+
+
+def _part_name(stem: str, number: int, count: int) -> str:
+    return f"{stem}-{number + 1:05}-of-{count:05}.gguf"
+
+
 def _open(path: Path) -> Part:
     file = MappedFile(path)
     return Part(path, file, parse_header(os.fspath(path), file.data.data))
@@ -120,4 +163,4 @@ def _paths(path: Path, number: int, count: int) -> list[Path]:
 
 
 def _names(stem: str, count: int) -> list[str]:
-    return [f"{stem}-{i + 1:05}-of-{count:05}.gguf" for i in range(count)]
+    return [_part_name(stem, number, count) for number in range(count)]

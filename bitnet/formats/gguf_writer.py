@@ -1,49 +1,33 @@
-"""Writing GGUF files, version 3, little-endian: streamed, and moved into place when complete."""
+"""Writing GGUF files, version 3, little-endian: streamed, and moved into place when complete.
+
+A model may be written in several files, see `gguf_parts`. Headers come from `gguf_encoding`.
+"""
 
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, Union
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitnet.errors import InvalidArgumentError
-from bitnet.formats.aside import written_aside
+from bitnet.formats.gguf_encoding import WritableValue, encode_entry, encode_start
 from bitnet.formats.gguf_header import (
     ALIGNMENT_KEY,
     DEFAULT_ALIGNMENT,
-    MAGIC,
     MAX_DIMS,
     MAX_NAME_BYTES,
     check_alignment,
 )
-from bitnet.formats.gguf_metadata import MetadataArray
-from bitnet.formats.gguf_types import TYPE_IDS, tensor_bytes
-from bitnet.formats.gguf_values import ARRAY, BOOL, NUMBER_DTYPES, STRING
+from bitnet.formats.gguf_parts import MAX_PARTS, find_parts, part_path, split_keys
+from bitnet.formats.gguf_types import tensor_bytes
+from bitnet.formats.new_files import folder_aside, put_in_place
 
-# Python integers become uint32, or int32 when negative, or the 64-bit type when they need it;
-# Python floats become float32. A numpy scalar or array keeps its own type. So whatever is in
-# `Metadata.stored` is written as it was, but for an empty array of arrays, which becomes one of
-# strings.
-WritableValue: TypeAlias = Union[
-    bool,
-    int,
-    float,
-    str,
-    "np.generic",
-    "NDArray[np.generic]",
-    "Sequence[str]",
-    "Sequence[MetadataArray]",
-]
-
-_TYPE_OF_DTYPE: dict[np.dtype[np.generic], int] = {
-    dtype: kind for kind, dtype in NUMBER_DTYPES.items()
-}
+__all__ = ["TensorData", "WritableValue", "write_gguf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,117 +44,141 @@ class TensorData:
     data: bytes | NDArray[np.generic] | Iterable[bytes | NDArray[np.generic]]
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    name: str
+    header: bytes
+    tensors: Sequence[TensorData]
+
+
 def write_gguf(
     path: str | os.PathLike[str],
     metadata: Mapping[str, WritableValue],
     tensors: Sequence[TensorData],
     verify: Callable[[Path], None] | None = None,
+    *,
+    max_file_bytes: int | None = None,
 ) -> None:
     """Write a GGUF file; `path` is replaced only when the whole file is on disk.
 
     The tensors are aligned to `general.alignment` of the metadata, or else to 32 bytes.
-    verify: called with the whole file before it takes its place; may raise.
+    verify: called with the whole file before it takes its place, of parts with the first one; may
+        raise.
+    max_file_bytes: a model that takes more is written in parts of up to this size, with whole
+        tensors in order, at least one in each. For `path` NAME.gguf they are
+        NAME-00001-of-00002.gguf and so on. What fits is one file, `path` itself. Either
+        replaces `path` and all parts of this name, however many: their first part goes first and
+        the new one comes last, so that old and new files are never taken for one model.
 
-    Raises InvalidArgumentError, and leaves `path` as it was, for values that the format cannot
-    hold or data that does not have the size its shape and type imply.
+    Raises InvalidArgumentError, and leaves what was there, for values that the format cannot hold
+    or data that does not have the size its shape and type imply.
     """
     path = Path(path)
     wanted = metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT)
     alignment = check_alignment(int(wanted) if isinstance(wanted, np.integer) else wanted)
-    header = _header(metadata, tensors, alignment)
-    with written_aside(path) as file:
-        file.write(header)
-        for tensor in tensors:
-            _write_tensor(file, tensor, alignment)
+    _check_entries(tensors)
+    files = _files(path, metadata, tensors, alignment, max_file_bytes)
+    with folder_aside(path) as aside:
+        new = [aside / file.name for file in files]
+        for place, file in zip(new, files, strict=True):
+            _write_file(place, file, alignment)
         if verify is not None:
-            file.flush()
-            verify(Path(file.name))
+            verify(new[0])
+        old = [] if max_file_bytes is None else find_parts(path)
+        if len(new) > 1 and path.is_file():
+            old.append(path)
+        put_in_place(new, old)
+
+
+def _files(
+    path: Path,
+    metadata: Mapping[str, WritableValue],
+    tensors: Sequence[TensorData],
+    alignment: int,
+    limit: int | None,
+) -> list[_File]:
+    whole = _File(path.name, _header(metadata, tensors, alignment), tensors)
+    if limit is None:
+        return [whole]
+    if limit < 1:
+        raise InvalidArgumentError(f"files of up to {limit} bytes cannot be written")
+    # The first part has all metadata. Others are read on their own, so they need the alignment.
+    later = {key: value for key, value in metadata.items() if key == ALIGNMENT_KEY}
+    parts = _split(metadata, later, tensors, alignment, limit)
+    count = len(parts)
+    data_bytes = sum(_padded_bytes(tensor, alignment) for tensor in tensors)
+    if count == 1 or len(whole.header) + data_bytes <= limit:
+        return [whole]
+    if count > MAX_PARTS:
+        raise InvalidArgumentError(
+            f"files of up to {limit} bytes would be {count} parts, more than {MAX_PARTS}"
+        )
+    files = []
+    for number, part in enumerate(parts):
+        own = {**(later if number else metadata), **split_keys(number, count, len(tensors))}
+        name = part_path(path, number, count).name
+        files.append(_File(name, _header(own, part, alignment), part))
+    return files
+
+
+def _split(
+    first: Mapping[str, WritableValue],
+    later: Mapping[str, WritableValue],
+    tensors: Sequence[TensorData],
+    alignment: int,
+    limit: int,
+) -> list[list[TensorData]]:
+    """The tensors of each part; `first` and `later` are the metadata of the parts."""
+    keys = split_keys(0, 0, 0)  # as long as any others
+    parts: list[list[TensorData]] = [[]]
+    header, data = len(encode_start({**first, **keys}, 0)), 0
+    for tensor in tensors:
+        size = _padded_bytes(tensor, alignment)
+        entry = len(encode_entry(tensor.name, tensor.shape, tensor.type, 0))
+        if parts[-1] and _aligned(header + entry, alignment) + data + size > limit:
+            parts.append([])
+            header, data = len(encode_start({**later, **keys}, 0)), 0
+        parts[-1].append(tensor)
+        header += entry
+        data += size
+    return parts
+
+
+def _check_entries(tensors: Sequence[TensorData]) -> None:
+    names: set[str] = set()
+    for tensor in tensors:
+        if tensor.name in names or not 0 < len(tensor.name.encode()) <= MAX_NAME_BYTES:
+            raise InvalidArgumentError(
+                f"tensor name {tensor.name!r} must be unique and of 1 to {MAX_NAME_BYTES} bytes"
+            )
+        names.add(tensor.name)
+        if not 1 <= len(tensor.shape) <= MAX_DIMS or min(tensor.shape) < 1:
+            raise InvalidArgumentError(
+                f"tensor {tensor.name}: shape {tensor.shape} must have 1 to {MAX_DIMS} "
+                "positive dimensions"
+            )
 
 
 def _header(
     metadata: Mapping[str, WritableValue], tensors: Sequence[TensorData], alignment: int
 ) -> bytes:
-    parts = [MAGIC, struct.pack("<IQQ", 3, len(tensors), len(metadata))]
-    for key, value in metadata.items():
-        parts += [_string(key), _value(key, value)]
-    names: set[str] = set()
+    pieces = [encode_start(metadata, len(tensors))]
     offset = 0
     for tensor in tensors:
-        _check_entry(tensor, names)
-        size = tensor_bytes(tensor.type, tensor.shape)
-        dims = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape[::-1])
-        place = struct.pack("<IQ", TYPE_IDS[tensor.type], offset)
-        parts += [_string(tensor.name), dims, place]
-        offset = _aligned(offset + size, alignment)
-    header = b"".join(parts)
+        size = _padded_bytes(tensor, alignment)
+        pieces.append(encode_entry(tensor.name, tensor.shape, tensor.type, offset))
+        offset += size
+    header = b"".join(pieces)
     return header.ljust(_aligned(len(header), alignment), b"\0")
 
 
-def _check_entry(tensor: TensorData, names: set[str]) -> None:
-    if tensor.name in names or not 0 < len(tensor.name.encode()) <= MAX_NAME_BYTES:
-        raise InvalidArgumentError(
-            f"tensor name {tensor.name!r} must be unique and of 1 to {MAX_NAME_BYTES} bytes"
-        )
-    names.add(tensor.name)
-    if not 1 <= len(tensor.shape) <= MAX_DIMS or min(tensor.shape) < 1:
-        raise InvalidArgumentError(
-            f"tensor {tensor.name}: shape {tensor.shape} must have 1 to {MAX_DIMS} "
-            "positive dimensions"
-        )
-
-
-def _string(text: str) -> bytes:
-    encoded = text.encode()
-    return struct.pack("<Q", len(encoded)) + encoded
-
-
-def _value(key: str, value: WritableValue) -> bytes:
-    """A value with its type in front."""
-    if isinstance(value, (bool, np.bool_)):
-        return struct.pack("<IB", BOOL, value)
-    if isinstance(value, str):
-        return struct.pack("<I", STRING) + _string(value)
-    if isinstance(value, (int, float, np.generic)):
-        number = _number(key, value)
-        return struct.pack("<I", _type_id(key, number.dtype)) + number.tobytes()
-    return struct.pack("<I", ARRAY) + _array(key, value)
-
-
-def _array(
-    key: str, values: NDArray[np.generic] | Sequence[str] | Sequence[MetadataArray]
-) -> bytes:
-    """The type of the items, their number, and the items."""
-    if isinstance(values, np.ndarray):
-        if values.ndim != 1:
-            raise InvalidArgumentError(f"metadata key {key!r}: arrays must have one dimension")
-        kind = BOOL if values.dtype == np.bool_ else _type_id(key, values.dtype)
-        return struct.pack("<IQ", kind, values.size) + values.tobytes()
-    strings = [item for item in values if isinstance(item, str)]
-    if len(strings) == len(values):
-        return struct.pack("<IQ", STRING, len(values)) + b"".join(map(_string, strings))
-    if not all(isinstance(item, (list, np.ndarray)) for item in values):
-        raise InvalidArgumentError(
-            f"metadata key {key!r}: a sequence may only hold strings, or only arrays"
-        )
-    head = struct.pack("<IQ", ARRAY, len(values))
-    return head + b"".join(_array(key, item) for item in values if not isinstance(item, str))
-
-
-def _number(key: str, value: int | float | np.generic) -> np.generic:
-    if isinstance(value, np.generic):
-        return value
-    if isinstance(value, float):
-        return np.float32(value)
-    for dtype in (np.uint32, np.int32, np.uint64, np.int64):
-        if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
-            return dtype(value)
-    raise InvalidArgumentError(f"metadata key {key!r}: {value} does not fit 64 bits")
-
-
-def _type_id(key: str, dtype: np.dtype[np.generic]) -> int:
-    if dtype not in _TYPE_OF_DTYPE:
-        raise InvalidArgumentError(f"metadata key {key!r}: GGUF has no type for {dtype}")
-    return _TYPE_OF_DTYPE[dtype]
+def _write_file(path: Path, content: _File, alignment: int) -> None:
+    with path.open("wb") as file:
+        file.write(content.header)
+        for tensor in content.tensors:
+            _write_tensor(file, tensor, alignment)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write_tensor(file: BinaryIO, tensor: TensorData, alignment: int) -> None:
@@ -188,6 +196,10 @@ def _write_tensor(file: BinaryIO, tensor: TensorData, alignment: int) -> None:
             f"{min(written, expected)} bytes; {tensor.type} {tensor.shape} takes {expected}"
         )
     file.write(bytes(_aligned(expected, alignment) - expected))
+
+
+def _padded_bytes(tensor: TensorData, alignment: int) -> int:
+    return _aligned(tensor_bytes(tensor.type, tensor.shape), alignment)
 
 
 def _aligned(size: int, alignment: int) -> int:

@@ -121,8 +121,7 @@ class Base3(TiledLayout):
         for n in (1, 2):  # what would be negative is large
             without = packed - packed.constant(n * B3_WEIGHTS[4])
             rest = rest.below(without).select(rest, without)
-        # 0, 82 and 164, whose low four bits differ; the top bit must not be set.
-        fifth = _lookup16(k, lambda i: i // 2 % 3, (packed - rest) & 127)
+        fifth = _lookup16(k, lambda i: i // 2 % 3, (packed - rest) & 15)  # of 0, 82 and 164
         words = rest.bitcast(i16x32)
         even, odd = _div_9(words & 255), _div_9(words)
         quotient = (even | odd & 0xFF00).bitcast(i8x64)

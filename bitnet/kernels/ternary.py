@@ -170,8 +170,9 @@ def _dot_group(
 
 def shifts_for(target: Target, sums: int) -> int:
     """How many accumulators, one for each shift of the codes, there can be for each of `sums`."""
-    # Codes shifted by six bits leave no room for a second product in 16 bits.
-    n_shifts = 4 if target.partial_limit is None else 2
+    # Codes shifted by six bits leave no room for a sign in their byte, nor for a second product in
+    # 16 bits.
+    n_shifts = 4 if target.partial_limit is None and target.largest_code >= 2 << 6 else 2
     while n_shifts > 1 and sums * n_shifts > target.accumulators:
         n_shifts //= 2
     return n_shifts

@@ -103,15 +103,17 @@ def _dot_rows(
     width, row_bytes = layout.q_width(columns), columns // 4
 
     def step(number: Value) -> None:
+        fields = []
         for r in range(rows):
             at = (first + r) * row_bytes + number * TILE_BYTES
             weights.prefetch(at + DEFAULT_BLOCKING.prefetch_bytes)
-            fields = two_bit_fields(weights.load(at, TILE_BYTES), n_shifts)
-            # From the low bits up, which is from the last columns down.
-            for j, field in enumerate(fields):
-                for token in range(tokens):
-                    start = number * layout.step + (token * width + (3 - j) * TILE_BYTES)
-                    acc.add((r, token), field, q.load(start, TILE_BYTES))
+            fields.append(two_bit_fields(weights.load(at, TILE_BYTES), n_shifts))
+        for j in range(4):  # from the low bits up, which is from the last columns down
+            for token in range(tokens):
+                start = number * layout.step + (token * width + (3 - j) * TILE_BYTES)
+                activations = q.load(start, TILE_BYTES)
+                for r in range(rows):
+                    acc.add((r, token), fields[r][j], activations)
 
     acc.run(width // layout.step, 4, step)
     return acc.results()

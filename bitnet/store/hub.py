@@ -26,6 +26,7 @@ from bitnet.errors import (
     UnsupportedOperationError,
     printable,
 )
+from bitnet.formats.new_files import written_aside
 from bitnet.formats.safetensors import SINGLE_FILE
 from bitnet.store.choice import choose_files
 from bitnet.store.local import MAIN, MISSING_HUB, StoredModel, folder, repo_folder
@@ -218,9 +219,8 @@ def _link(name: ModelName, commit: str, files: list[RemoteFile]) -> None:
     if revision != commit:
         ref = repo_folder(name.repo) / "refs" / revision
         ref.parent.mkdir(parents=True, exist_ok=True)
-        partial = ref.with_name(f".{ref.name}.{os.getpid()}.partial")
-        partial.write_text(commit, encoding="ascii")
-        partial.replace(ref)
+        with written_aside(ref) as pointer:
+            pointer.write(commit.encode("ascii"))
 
 
 def _is_stored(repo: str, commit: str, file: RemoteFile) -> bool:

@@ -86,6 +86,43 @@ def test_a_file_is_replaced_only_when_told(
     assert out.read_bytes()[:4] == b"GGUF"
 
 
+def test_a_large_model_is_written_in_parts(run: Run, model: Path, tmp_path: Path) -> None:
+    arguments = ("convert", model, tmp_path / "m.gguf", "--to", "i2_s", "--split-size")
+    result = run(*arguments, "300K")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    paths = sorted(tmp_path.iterdir())
+    count = len(paths)
+    assert count > 2
+    assert [path.name for path in paths] == [
+        f"m-{i + 1:05}-of-{count:05}.gguf" for i in range(count)
+    ]
+    done = run("run", "-m", paths[1], "-p", "hello", "--temperature", "0")
+    assert done.stdout.strip() == TEXT.strip()
+    result = run(*arguments, "1G")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {paths[0]} exists; --force replaces it\n"
+    assert run(*arguments, "1G", "--force").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["m.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (("--to", "i2_s", "--split-size", "big"), "--split-size: 'big' is no size such as 512M"),
+        (("--to", "i2_s", "--split-size", "0"), "files of up to 0 bytes cannot be written"),
+        (("--split-size", "2G"), "split_size is for GGUF files for other engines, not for native"),
+        (("--to", "hf", "--split-size", "2G"), "split_size is for GGUF files for other engines"),
+    ],
+)
+def test_parts_that_cannot_be_are_refused(
+    run: Run, model: Path, tmp_path: Path, options: tuple[str, ...], rule: str
+) -> None:
+    result = run("convert", model, tmp_path / "m.gguf", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {rule}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_converted_is_one_line_on_stderr(run: Run, tmp_path: Path) -> None:
     for source, code in ((Path("no/such.gguf"), 1), (Path(__file__), 8)):
         result = run("convert", source, tmp_path / "out.gguf")

@@ -1,4 +1,4 @@
-"""The instructions that the hot loops are made of, as LLVM's assembly shows them."""
+"""The instructions that the hot loops have on x86-64; LLVM writes them on any machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from bitnet.codegen import Buffer, Function, Module, Target, Value, jit
 from bitnet.codegen import types as t
+from bitnet.codegen.x86 import VARIANTS, make_target
 from bitnet.kernels import int8, q6_k, q8_0, ternary, ternary_rows
 from bitnet.kernels.attention import attend_span
 from bitnet.kernels.hilo import Split
@@ -22,6 +23,13 @@ from bitnet.kernels.ternary_lookup import UNIT_FIELDS, unit_block
 from bitnet.quant.tl_config import Blocks, Cut
 
 COLUMNS = 2560
+JUMPS = r"(?:j\w+|b\.\w+|cbn?z\s+\w+,|tbn?z\s+\w+,\s*#\d+,)"
+
+
+@pytest.fixture(params=[*VARIANTS, "avx512 without vnni"])
+def target(request: pytest.FixtureRequest) -> Target:
+    name, *less = request.param.split()
+    return make_target(name, "x86_64-unknown-linux-gnu", () if less else (*VARIANTS[name][2],))
 
 
 def loop_bodies(assembly: str) -> list[str]:
@@ -29,7 +37,8 @@ def loop_bodies(assembly: str) -> list[str]:
     parts = re.split(r"^(\.LBB\w+):", assembly, flags=re.MULTILINE)
     loops = []
     for label, block in zip(parts[1::2], parts[2::2], strict=True):
-        body, jump, _ = re.split(rf"(\bj\w+\s+{re.escape(label)}\b|\Z)", block, maxsplit=1)
+        end = rf"(\b{JUMPS}\s*{re.escape(label)}\b|\Z)"
+        body, jump, _ = re.split(end, block, maxsplit=1)
         if jump:
             loops.append(body)
     return loops
@@ -66,6 +75,9 @@ def dot_loops(target: Target, name: LayoutName, tokens: int) -> list[str]:
 
 def multiply(target: Target) -> str:
     """The instruction that a target multiplies bytes with."""
+    if target.triple.startswith("aarch64"):
+        dots = "usdot" if "i8mm" in target.features else "sdot"
+        return {"dotprod": dots, "neon": "smlal", "scalar": "mla"}[target.name]
     if target.name == "scalar":
         return "pmaddwd"
     return "vpdpbusd" if {"avx512vnni", "avxvnni"} & {*target.features} else "vpmaddubsw"
@@ -73,6 +85,8 @@ def multiply(target: Target) -> str:
 
 def per_vector(target: Target) -> int:
     """Registers for the 64 bytes of a tile."""
+    if target.triple.startswith("aarch64"):
+        return 4
     return 1 if target.name == "avx512" else 2
 
 
@@ -148,6 +162,16 @@ def test_decoding_base_3_without_large_look_ups_divides_by_9(target: Target) -> 
 def test_64_bytes_of_indexes_need_four_look_ups(target: Target, cut: Cut, vectors: int) -> None:
     if not target.has_lookup16:
         pytest.skip(f"{target.name} has no look-up in tables of 16 bytes")
+    again = "prefetcht0" if cut.blocks.bmm == 64 else "prefetchnta"  # lines are read twice, or once
+    loops = [loop for loop in lookup_loops(target, cut) if loop[again]]
+    assert loops
+    for loop in loops:
+        assert loop["vpshufb"] == 4 * vectors * per_vector(target)
+        assert not {"call", "callq", multiply(target)} & loop.keys()
+
+
+def lookup_loops(target: Target, cut: Cut) -> list[Counter[str]]:
+    """The loops of a token's products with 64 rows of TL1 or TL2."""
     module, layout = Module(target), LookUp(cut.name, (cut,))
 
     def body(k: Function) -> None:
@@ -162,12 +186,7 @@ def test_64_bytes_of_indexes_need_four_look_ups(target: Target, cut: Cut, vector
         unit_block(k, layout, units, q, cut.columns, 16, 1, use)
 
     module.function("dot", [t.ptr] * 3, body, exported=True)
-    again = "prefetcht0" if cut.blocks.bmm == 64 else "prefetchnta"  # lines are read twice, or once
-    loops = [loop for loop in hot_loops(jit.optimized(module)[1]) if loop[again]]
-    assert loops
-    for loop in loops:
-        assert loop["vpshufb"] == 4 * vectors * per_vector(target)
-        assert not {"call", "callq", multiply(target)} & loop.keys()
+    return hot_loops(jit.optimized(module)[1])
 
 
 def head_loops(target: Target, head: ModuleType) -> list[Counter[str]]:
@@ -222,7 +241,8 @@ def attention_loops(target: Target, queries: int) -> list[str]:
     module.function("attention", [t.ptr] + [t.i64] * 3 + [t.ptr] * 3, body, exported=True)
     bodies = loop_bodies(jit.optimized(module)[1])
     # The loop for the last few positions, which not all queries see, looks up their pages itself.
-    return [b for b in bodies if "vcvtph2ps" in b and "fmadd" in b and "\tshr" not in b]
+    widens = re.compile(r"\bvcvtph2ps\b.*\bvfmadd|\bfcvtl\b.*\bfmla\b", re.DOTALL)
+    return [b for b in bodies if widens.search(b) and not re.search(r"\t(?:shr|udiv)", b)]
 
 
 @pytest.mark.parametrize("queries", [1, 4, 6])

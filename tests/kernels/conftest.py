@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import llvmlite.binding as llvm
+from dataclasses import replace
+
 import pytest
 
 from bitnet.codegen import Target, find_target, missing_features, target_names
-from bitnet.codegen.x86 import make_target
 
-# AVX-512 machines older than VNNI take another path, which newer ones can run too.
-PLAIN_AVX512 = "avx512 without vnni"
+# CPUs without some features take other paths, which those that have them can run too.
+LESS = {"avx512": ("vnni", ()), "dotprod": ("i8mm", ("dotprod", "lse"))}
+LESSER = {f"{name} without {what}": features for name, (what, features) in LESS.items()}
 
 
-@pytest.fixture(scope="session", params=[*target_names(), PLAIN_AVX512])
+@pytest.fixture(
+    scope="session",
+    params=[*target_names(), *(x for x in LESSER if x.split()[0] in target_names())],
+)
 def target(request: pytest.FixtureRequest) -> Target:
     name = request.param.split()[0]
     missing = missing_features(name)
     if missing:
         pytest.skip(f"this CPU lacks {', '.join(missing)}")
-    if request.param == PLAIN_AVX512:
-        return make_target(name, llvm.get_default_triple(), ())
-    return find_target(name)
+    found = find_target(name)
+    return replace(found, features=LESSER[request.param]) if request.param in LESSER else found
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["plain", "checked"])

@@ -21,8 +21,7 @@ from bitnet.codegen import types as t
 from bitnet.codegen.module import VIOLATION
 from bitnet.errors import BoundsError
 
-few = settings(max_examples=8)
-some = settings(max_examples=25)
+few, some = (settings(max_examples=min(n, settings().max_examples)) for n in (8, 25))
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # What a kernel takes: a scalar type, or (element type, count) of an array.

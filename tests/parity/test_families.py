@@ -26,16 +26,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def random_models() -> Any:
-    """The module that makes them; imported late, for it needs torch."""
-    for name in ("torch", "transformers"):
-        pytest.importorskip(name, reason=f"{name} is not installed, see training/requirements.txt")
-    from tests.parity import random_models
-
-    return random_models
-
-
 @pytest.fixture(params=FAMILIES, ids=lambda family: family.repository)
 def family(request: pytest.FixtureRequest) -> Family:
     return request.param

@@ -20,16 +20,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def random_models() -> Any:
-    """The module that makes them; imported late, for it needs torch."""
-    for name in ("torch", "transformers"):
-        pytest.importorskip(name, reason=f"{name} is not installed, see training/requirements.txt")
-    from tests.parity import random_models
-
-    return random_models
-
-
 @pytest.mark.parametrize("case", LIVE, ids=lambda case: case.name)
 def test_logits_agree_with_transformers(random_models: Any, case: Case, tmp_path: Path) -> None:
     expected, _ = random_models.write(case, tmp_path)
