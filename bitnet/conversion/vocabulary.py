@@ -120,7 +120,7 @@ class _Source:
         if unknown is not None and not self._model["fuse_unk"]:
             raise self._unsupported("unknown letters that are tokens one by one")
         scores, scores_tell = scores_of_merges(self.path, self._pieces, self._merges())
-        flags, declared_merge = self._sentencepiece_flags(adds_space)
+        declared = self._declared(adds_space, has_merges=not scores_tell)
         values: dict[str, WritableValue] = {
             MODEL_KEY: "llama",
             **self._tokens(),
@@ -131,10 +131,8 @@ class _Source:
             ],
             f"{_KEY}scores": scores,
             f"{_KEY}add_space_prefix": adds_space,
-            **flags,
+            **declared,
         }
-        if declared_merge or not scores_tell:
-            values |= self._written_merges()
         if metaspace is not None:
             values[METASPACE_KEY] = metaspace
         if unknown is not None:
@@ -196,22 +194,25 @@ class _Source:
                 return scheme != "never", scheme
         raise self._unsupported("this handling of spaces in a SentencePiece model")
 
-    def _sentencepiece_flags(self, adds_space: bool) -> tuple[dict[str, WritableValue], bool]:
-        """The flags of declared tokens, and whether merges can make some that are not special."""
+    def _declared(self, adds_space: bool, *, has_merges: bool) -> dict[str, WritableValue]:
+        """The flags of declared tokens of SentencePiece, and merges if any are to be written."""
+        plain = [token for token in self._added if not token["special"]]
         raw = [
             token["content"]
-            for token in self._added
-            if not token["special"] and not (token["normalized"] and self._normalizer)
+            for token in plain
+            if not (token["normalized"] and bool(self._normalizer))
         ]
-        spelled = any(WORD_START in token for token in raw)
+        # All others are cut out of the text before anything is merged.
+        has_merges |= any(WORD_START in token for token in raw)
+        has_merges |= any(token["single_word"] for token in plain)
+        spelled = has_merges and any(WORD_START in token["content"] for token in plain)
         usual = set() if adds_space else self._pieces.of_kind(USER_DEFINED)
         values = self._flags(None if spelled else usual)
         if flag_key("normalized") in values:  # with which spaces are read as SentencePiece's
             spaces = [token for token in raw if " " in token]
             if spaces:
                 raise self._unsupported(f"the space in {spaces[0]!r}, which is not normalised")
-        # All others are cut out of the text before anything is merged.
-        return values, spelled or flag_key("single_word") in values
+        return values | self._written_merges() if has_merges else values
 
     def _flags(self, usual: set[int] | None) -> dict[str, WritableValue]:
         """The flags of declared tokens; `usual` are those that are normalised without a key."""

@@ -124,10 +124,6 @@ def _read_encoding(path: Path, metadata: Metadata, architecture: str, pieces: Pi
         encoder = byte_level_encoder(pieces, merges, pre.splits, pre.whole_words, nfc)
         return _Encoding(encoder, pieces, "byte-level", adds_space=False, adds_bos=pre.add_bos)
     _refuse(path, metadata, (*_BERT_KEYS, NFC_KEY, "tokenizer.ggml.remove_extra_whitespaces"))
-    if _CHARSMAP_KEY in metadata:
-        raise UnsupportedModelError(
-            path, f"text normalisation ({_CHARSMAP_KEY!r}) is not supported"
-        )
     if model == "gpt2":  # its token types do not tell bytes apart
         kinds = zip(pieces.tokens, pieces.kinds, strict=True)
         pieces = replace(
@@ -161,7 +157,12 @@ def _read_flags(path: Path, metadata: Metadata, usual: Flags, declared: set[int]
     for flag in FLAGS:
         key = flag_key(flag)
         if key in metadata:
-            flags[flag] = ids = set(metadata.get_ints(key).tolist())
+            found = metadata.get_ints(key)
+            if found.size > len(declared):
+                raise InvalidModelError(
+                    path, f"{key!r} has {found.size} tokens, more than the {len(declared)} declared"
+                )
+            flags[flag] = ids = set(found.tolist())
             if not ids <= declared:
                 raise InvalidModelError(
                     path, f"{key!r} has token {min(ids - declared)}, which is not declared"

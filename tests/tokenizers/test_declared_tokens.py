@@ -30,6 +30,7 @@ TEXTS = [
     "user defined e\u0301 user defined é\u0301 <|eot_id|>\u0338 \u212b e\u0301\u0323",
     " \t<|eot_id|>  \n user defined é \n a<|end_of_text|>b <|end_of_text|> c",
     "a▁▁▁▁b ▁▁ ▁ c  ▁\n\n\n\n\n\n\n\t\t\t\t\t<b>\u0338" + " " * 17 + "x",
+    "фыф фыфыф ыфыф",
     "x<start_of_turn> <start_of_turn>y <b> b<b>b",
 ]
 Change = Callable[[dict[str, Any]], None]
@@ -167,6 +168,27 @@ def test_some_user_defined_tokens_are_normalised(gemma: Any, tmp_path: Path) -> 
         assert_kept(folder, tmp_path / f"m{n}.gguf")
 
 
+def add_rivals(values: dict[str, Any]) -> None:
+    """Two merges that make the same token, in another order than that of their ids."""
+    model = values["model"]
+    merges = [("ф", "ы"), ("ы", "ф"), ("фы", "ф"), ("ф", "ыф")]
+    for token in ("ф", "ы", *dict.fromkeys(map("".join, merges))):
+        model["vocab"][token] = len(model["vocab"])
+    model["merges"] += merges
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_merges_that_scores_do_not_tell_are_kept(
+    gemma: Any, tmp_path: Path, normalized: bool
+) -> None:
+    source = publish_gemma(gemma, tmp_path / "source")
+    change = flag("normalized", *GEMMA_SYMBOLS, value=normalized)
+    values = assert_kept(changed(source, tmp_path / "a", change, add_rivals), tmp_path / "m.gguf")
+    assert values["tokenizer.ggml.merges"][-2:] == ["фы ф", "ф ыф"]
+    told = vocabulary(changed(source, tmp_path / "b", change))
+    assert ("tokenizer.ggml.merges" in told) == (not normalized)
+
+
 def test_user_defined_tokens_without_a_normaliser(gemma: Any, tmp_path: Path) -> None:
     def use_metaspace(values: dict[str, Any]) -> None:
         values["normalizer"] = None
@@ -199,6 +221,7 @@ def test_spaces_that_would_be_read_as_spelled_are_refused(gemma: Any, tmp_path: 
     [
         ({f"{FLAG}lstrip": np.array([65], np.int32)}, "lstrip' has token 65, which is not decl"),
         ({f"{FLAG}rstrip": np.array([-1, 403], np.int32)}, "rstrip' has token -1, which is not"),
+        ({f"{FLAG}lstrip": np.zeros(5, np.int8)}, "lstrip' has 5 tokens, more than the 4 declared"),
         ({f"{FLAG}single_word": [True]}, "single_word' must be an array of integers"),
         ({f"{FLAG}normalized": np.array([1 << 40])}, "normalized' has token 1099511627776"),
         ({NFC: 1}, "nfc' must be a boolean"),
