@@ -27,7 +27,8 @@ from bitnet.errors import (
 )
 from bitnet.evaluation import Divergence, Evaluation, Score
 from bitnet.generation import Completion, Generation, Token
-from bitnet.model import Model, bundled_model_path, load
+from bitnet.loading import bundled_model_path, load
+from bitnet.model import Model
 from bitnet.models import ModelSpec
 from bitnet.program.memory import MemoryBudget
 

@@ -32,6 +32,25 @@ MAY_IMPORT = {
     "engine": {*BASE, "program", "kernels"},
     "generation": {"errors", "engine", "tokenizers"},
     "evaluation": {"errors", "formats", "engine"},
+    "model": {
+        *BASE,
+        "tokenizers",
+        "models",
+        "program",
+        "engine",
+        "generation",
+        "evaluation",
+    },
+    "loading": {
+        *BASE,
+        "models",
+        "store",
+        "codegen",
+        "kernels",
+        "program",
+        "engine",
+        "model",
+    },
     "conversion": {
         *BASE,
         "quant",
@@ -51,11 +70,12 @@ MAY_IMPORT = {
         "codegen",
         "kernels",
         "program",
+        "conversion",
         "bench",
     },
-    "bench": {*BASE, "quant", "models", "codegen", "kernels", "program", "model"},
+    "bench": {*BASE, "quant", "models", "codegen", "kernels", "program", "loading"},
 }
-ANYTHING = {"__init__", "__main__", "model", "cli", "server", "embed"}
+ANYTHING = {"__init__", "__main__", "cli", "server", "embed"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from bitnet.bench.probes import Limits, Probes
 from bitnet.bench.profile import PhaseProfile, phase_profiles
 from bitnet.bench.random_source import RandomCheckpoint
 from bitnet.bench.row import Limit, Row, Speed
-from bitnet.model import STEP_TOKENS, compile_model
+from bitnet.loading import STEP_TOKENS, compile_model
 from bitnet.models import Checkpoint, ModelSpec
 from bitnet.program import Plan, Program
 from bitnet.program.step import Chunk, KVSequence, Stepper

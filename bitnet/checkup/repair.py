@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet.checkup.faults import Fault, gguf_faults
+from bitnet.conversion.output import Output
 from bitnet.errors import (
     InvalidArgumentError,
     InvalidModelError,
@@ -19,7 +20,8 @@ from bitnet.errors import (
 )
 from bitnet.formats import sniff
 from bitnet.formats.gguf import GGUFFile
-from bitnet.formats.gguf_writer import TensorData, WritableValue, write_gguf
+from bitnet.formats.gguf_writer import WritableValue
+from bitnet.program.workers import Workers, team_size
 from bitnet.quant import i2s
 from bitnet.quant.i2s import SourceLayout
 from bitnet.quant.ternary import TRAILER_BYTES
@@ -46,33 +48,35 @@ def find_repairs(source: str | os.PathLike[str], layout: SourceLayout = "x86") -
 
 
 def write_repaired(
-    source: str | os.PathLike[str], out: str | os.PathLike[str], layout: SourceLayout = "x86"
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    layout: SourceLayout = "x86",
+    progress: Callable[[float], None] = lambda _: None,
 ) -> list[Fault]:
     """Write `source` without the faults that `find_repairs` finds, and give these back.
 
     All else stays as it is, but parts become one file, and big-endian becomes little-endian. `out`
-    appears when all of it is written and was read again. Raises as `find_repairs`, and
-    InvalidArgumentError if `out` exists, cannot be written, or if there is nothing to repair.
+    appears when all of it is written and was read again.
+    progress: called with the share that is written, 0 to 1.
+
+    Raises as `find_repairs`, and InvalidArgumentError if `out` exists, cannot be written, or if
+    there is nothing to repair.
     """
     source, out = Path(source), Path(out)
     repairs = find_repairs(source, layout)
     if not repairs:
         raise InvalidArgumentError(f"{source} has nothing that can be repaired; nothing is written")
-    if out.exists():
-        raise InvalidArgumentError(f"{out} exists")
-    with GGUFFile(source) as file:
+    with GGUFFile(source) as file, closing(Workers(team_size(None, file.size_bytes))) as workers:
+        output = Output(out, file.files, overwrite=False, progress=progress)
         metadata: dict[str, WritableValue] = {**file.metadata.stored}
         for fault in repairs:
             metadata |= fault.changes
-        digests: dict[str, bytes] = {}
         tensors = [
-            TensorData(name, info.shape, info.type, _stream(file, name, layout, digests))
+            output.tensor(name, info.shape, info.type, partial(make, file, name), file.release)
             for name, info in file.tensors.items()
+            for make in [_repacked if layout == "arm64" and info.type == "I2_S" else _stored]
         ]
-        try:
-            write_gguf(out, metadata, tensors, partial(_verify, digests))
-        except OSError as error:
-            raise InvalidArgumentError(f"cannot write {out}: {error.strerror}") from error
+        output.write(metadata, tensors, _check_sound, workers)
     return repairs
 
 
@@ -88,33 +92,25 @@ def _repairs(file: GGUFFile, layout: SourceLayout) -> list[Fault]:
     return repairs
 
 
-def _stream(
-    file: GGUFFile, name: str, layout: SourceLayout, digests: dict[str, bytes]
-) -> Iterator[Bytes]:
-    """The bytes of a tensor in pieces; their hash is in `digests` afterwards."""
-    data, digest = file.data(name), hashlib.sha256()
-    repack = layout == "arm64" and file.tensors[name].type == "I2_S"
-    codes_end = data.size - TRAILER_BYTES if repack else 0
-    for start in range(0, data.size, _BYTES_AT_ONCE):
-        piece = data[start : start + _BYTES_AT_ONCE]
-        if start < codes_end:
-            try:
-                codes = i2s.from_arm64(piece[: codes_end - start])
-            except InvalidArgumentError as error:
-                raise InvalidModelError(file.path, str(error), tensor=name) from error
-            piece = np.concatenate([codes, piece[codes_end - start :]])
-        digest.update(piece.data)
-        yield piece
-    digests[name] = digest.digest()
-    file.release()
+def _stored(file: GGUFFile, name: str) -> Iterator[Bytes]:
+    yield file.data(name)
 
 
-def _verify(digests: dict[str, bytes], path: Path) -> None:
-    """Raise InvalidModelError unless the written file holds what was given."""
+def _repacked(file: GGUFFile, name: str) -> Iterator[Bytes]:
+    """The bytes of an I2_S tensor of an ARM build as others write it."""
+    data = file.data(name)
+    codes, trailer = data[:-TRAILER_BYTES], data[-TRAILER_BYTES:]
+    try:
+        for start in range(0, codes.size, _BYTES_AT_ONCE):
+            yield i2s.from_arm64(codes[start : start + _BYTES_AT_ONCE])
+    except InvalidArgumentError as error:
+        raise InvalidModelError(file.path, str(error), tensor=name) from error
+    yield trailer
+
+
+def _check_sound(path: Path) -> None:
+    """Raise InvalidModelError if a written file still has faults."""
     with GGUFFile(path) as file:
-        for name, digest in digests.items():
-            if hashlib.sha256(file.data(name).data).digest() != digest:
-                raise InvalidModelError(path, "is not what was written", tensor=name)
         left = [fault.name for fault in gguf_faults(file) if fault.changes]
         if left:
             raise InvalidModelError(path, f"still has the faults {', '.join(left)}")

@@ -58,8 +58,9 @@ def convert(
     tl_config: Annotated[
         Path | None,
         typer.Option(
-            help="kernel_config.ini with the block sizes for tl1 and tl2, where a shape is not one "
-            "of those that bitnet.cpp comes with.",
+            help="kernel_config.ini with the block sizes for tl1 and tl2, such as `bitnet tune-tl` "
+            "writes; without it, those that bitnet.cpp comes with, or usual ones. bitnet.cpp reads "
+            "what its kernels were generated for.",
             show_default=False,
         ),
     ] = None,

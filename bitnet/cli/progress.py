@@ -7,24 +7,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import typer
-
 _QUIET_SECONDS = 0.5  # what takes longer shows its progress
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[float], None]]:
     """Give a function that shows a share, 0 to 1, where somebody watches stderr."""
-    start, shown = time.perf_counter(), ""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # takes a while, and pipes need none of it
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-    def show(share: float) -> None:
-        nonlocal shown
-        if sys.stderr.isatty() and time.perf_counter() - start > _QUIET_SECONDS:
-            shown = f"\r{what} {share:4.0%}"
-            typer.echo(shown, nl=False, err=True)
+    columns = (f"{what}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(what, total=1, visible=False)
+        start = time.perf_counter()
 
-    try:
+        def show(share: float) -> None:
+            visible = time.perf_counter() - start > _QUIET_SECONDS
+            bars.update(task, completed=share, visible=visible)
+
         yield show
-    finally:
-        if shown:
-            typer.echo("\r" + " " * (len(shown) - 1) + "\r", nl=False, err=True)

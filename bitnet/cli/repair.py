@@ -9,6 +9,7 @@ import typer
 
 from bitnet.checkup.repair import find_repairs, write_repaired
 from bitnet.cli import options
+from bitnet.cli.progress import progress
 from bitnet.errors import printable
 from bitnet.quant.i2s import SourceLayout
 from bitnet.store import resolve
@@ -39,9 +40,11 @@ def repair(
         bitnet repair model.gguf repaired.gguf --apply
     """
     path = resolve(source)
-    faults = (
-        write_repaired(path, out, source_layout) if apply else find_repairs(path, source_layout)
-    )
+    if apply:
+        with progress("repairing") as show:
+            faults = write_repaired(path, out, source_layout, show)
+    else:
+        faults = find_repairs(path, source_layout)
     for fault in faults:
         typer.echo(printable(f"{fault.name}: {fault.text}"))
         for key, value in fault.changes.items():

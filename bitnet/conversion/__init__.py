@@ -55,7 +55,8 @@ def convert(
     source_layout: "arm64" for a file whose I2_S tensors were written by an ARM build of bitnet.cpp;
         no file says so itself.
     tl_config: a ``kernel_config.ini`` with the block sizes for tl1 and tl2. Without it, or for
-        shapes that it lacks, a tensor keeps its own, or gets those that bitnet.cpp comes with.
+        shapes that it lacks, a tensor keeps its own, or gets those that bitnet.cpp comes with, or
+        usual ones, for which kernels of bitnet.cpp would have to be generated. The file tells them.
     split_size: write a GGUF file for other engines that would take more bytes in parts of up to
         this many, a larger tensor in one of its own: for `out` NAME.gguf, NAME-00001-of-00002.gguf
         and so on. What fits is one file, `out` itself.

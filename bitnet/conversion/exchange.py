@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +18,9 @@ from bitnet.formats.gguf_writer import TensorData, WritableValue
 from bitnet.models.tensors import TernaryTensor
 from bitnet.models.ternary_tensors import TLTensor
 from bitnet.models.tl_blocks import block_keys, check_blocks, read_config_file
+from bitnet.program.tl_options import usual_blocks
 from bitnet.quant import i2s
-from bitnet.quant.tl_config import CONFIG_NAME, PRESETS, Blocks, Shape, TLName
+from bitnet.quant.tl_config import PRESETS, Blocks, Shape, TLName
 
 ExchangeType = Literal["i2_s", "tl1", "tl2", "tq1_0", "tq2_0", "iq1_bn", "iq2_bn"]
 
@@ -113,10 +114,14 @@ class _Exchange:
         own = tensor.blocks if isinstance(tensor, TLTensor) and tensor.kind == kind else None
         blocks = self._config.get(shape) or own or PRESETS[kind].get(shape)
         if blocks is None:
-            rows, columns = shape
-            raise InvalidArgumentError(
-                f"nothing tells how {kind} of shape {shape} is to be cut into blocks; give a "
-                f"{CONFIG_NAME} with a section for m = {rows}, k = {columns}"
-            )
+            return self._usual_blocks[shape]
         check_blocks(kind, shape, blocks)
         return blocks
+
+    @cached_property
+    def _usual_blocks(self) -> dict[Shape, Blocks]:
+        """For the shapes that no configuration knows."""
+        kind: TLName = "TL1" if self.type == "TL1" else "TL2"
+        shapes = self._origin.spec.ternary_shapes().values()
+        known = {*self._config, *PRESETS[kind]}
+        return usual_blocks(kind, (shape for shape in shapes if shape not in known))

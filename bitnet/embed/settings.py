@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol, get_args
 
 from bitnet.errors import InvalidModelError
-from bitnet.model import STEP_TOKENS, Options
+from bitnet.loading import STEP_TOKENS
+from bitnet.model import Options
 from bitnet.models import Checkpoint, open_checkpoint
 from bitnet.models.expectations import (
     FormatName,

@@ -8,33 +8,27 @@ than the caches, with one token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
 from bitnet.codegen import Function, StructRef, Target, Value
 from bitnet.codegen import types as t
-from bitnet.errors import InvalidArgumentError, UnsupportedTargetError
-from bitnet.kernels.lookup import MAX_BK, LookUp
+from bitnet.errors import UnsupportedTargetError
+from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.ternary import BLOCK_ROWS, Use
 from bitnet.kernels.ternary_lookup import UNIT_FIELDS, UNIT_ROWS, unit_block, unit_offsets
 from bitnet.models.spec import ModelSpec
 from bitnet.program.memory import allocate, allocate_pages
+from bitnet.program.tl_options import by_columns, column_options, row_options
 from bitnet.program.trial import MOST_BYTES, fastest, fewest_seconds, trial_module
 from bitnet.program.workers import Workers
 from bitnet.quant import tl1, tl2
 from bitnet.quant.tiled import TILE
 from bitnet.quant.tl_config import Blocks, Cut, Shape, TLName
-
-_CODECS: dict[TLName, ModuleType] = {"TL1": tl1, "TL2": tl2}
-_BMM: dict[TLName, tuple[int, ...]] = {"TL1": (32, 64), "TL2": (32,)}
-_LEAST_BK, _USUAL_BK = 32, 128  # with less, finding a block takes longer than multiplying it
-_MOST_BM, _USUAL_BM = 1024, 256
 
 
 @dataclass(frozen=True)
@@ -66,10 +60,8 @@ def tune_blocks(
     """
     if not target.has_lookup16:
         raise UnsupportedTargetError(f"target {target.name} has no look-ups in tables of 16 bytes")
-    groups: dict[int, list[Shape]] = {}
-    for rows, columns in sorted(set(spec.ternary_shapes().values()), reverse=True):
-        groups.setdefault(columns, []).append((rows, columns))
-    first = {columns: _column_options(kind, shapes) for columns, shapes in groups.items()}
+    groups = by_columns(spec.ternary_shapes().values())
+    first = {columns: column_options(kind, shapes) for columns, shapes in groups.items()}
     n_steps = len(groups) + sum(map(len, groups.values()))
     trial = _Trial(kind, spec, target, workers)
     tuned: list[TunedBlocks] = []
@@ -79,49 +71,12 @@ def tune_blocks(
         slowest = {most_rows: min(found.values())}
         progress((number + len(tuned)) / n_steps)
         for shape in shapes:
-            options = _row_options(kind, shape, usual)
+            options = row_options(kind, shape, usual)
             best, found = fastest(options, partial(trial.speed, shape))
             least = min(*found.values(), slowest.get(shape, found[best]))
             tuned.append(TunedBlocks(shape, best, found[best], least))
             progress((number + len(tuned)) / n_steps)
     return tuned
-
-
-def _column_options(kind: TLName, shapes: Sequence[Shape]) -> list[Blocks]:
-    """How tensors of as many columns may be cut: each bk and bmm that all of them can have.
-
-    bm is one that the first can have. The usual sizes come first.
-    """
-    options = []
-    for bmm in _BMM[kind]:
-        for bk in range(8, min(MAX_BK, shapes[0][1]) + 1, 8):
-            cut = [_possible(kind, s, [Blocks(bmm, bk, bmm)]) for s in shapes]
-            if all(cut):
-                options.append(_row_options(kind, shapes[0], Blocks(bmm, bk, bmm))[0])
-    if not options:
-        raise InvalidArgumentError(f"tensors of the shapes {shapes} cannot all be stored as {kind}")
-    wide = [blocks for blocks in options if blocks.bk >= _LEAST_BK]
-    return sorted(wide or options, key=lambda b: _distance(b.bk, _USUAL_BK))
-
-
-def _row_options(kind: TLName, shape: Shape, usual: Blocks) -> list[Blocks]:
-    """The same with each bm that a shape can have, the usual ones first."""
-    most = min(shape[0], _MOST_BM)
-    every = [Blocks(bm, usual.bk, usual.bmm) for bm in range(usual.bmm, most + 1, usual.bmm)]
-    return sorted(_possible(kind, shape, every), key=lambda b: _distance(b.bm, _USUAL_BM))
-
-
-def _possible(kind: TLName, shape: Shape, options: Sequence[Blocks]) -> list[Blocks]:
-    found = []
-    for blocks in options:
-        with suppress(InvalidArgumentError):
-            _CODECS[kind].check_blocks(shape, blocks)
-            found.append(blocks)
-    return found
-
-
-def _distance(size: int, usual: int) -> float:
-    return max(size, usual) / min(size, usual)
 
 
 class _Trial:
@@ -165,9 +120,10 @@ class _Trial:
         data = self._memory[number * size : (number + 1) * size]
         bm = cut.blocks.bm
         within = np.array([unit_offsets(cut, i) for i in range(bm // UNIT_ROWS)])
+        codec = tl1 if self._kind == "TL1" else tl2
         units = np.zeros((shape[0] // bm, bm // UNIT_ROWS, UNIT_FIELDS), np.int64)
         for block, some in enumerate(units):
-            sections = _CODECS[self._kind].block_sections(data, shape, cut.blocks, block)
+            sections = codec.block_sections(data, shape, cut.blocks, block)
             addresses = [section.ctypes.data for section in sections]
             some[:, : len(addresses)] = within + addresses
         return units.reshape(-1, UNIT_FIELDS)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 def some_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Stands in for the bundled model."""
     path = write_tiny_model(tmp_path / "stories.gguf")
-    monkeypatch.setattr("bitnet.model.bundled_model_path", lambda: path)
+    monkeypatch.setattr("bitnet.loading.bundled_model_path", lambda: path)
     monkeypatch.setattr("bitnet.bundled_model_path", lambda: path)
     return path
 

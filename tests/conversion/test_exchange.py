@@ -200,8 +200,8 @@ def test_only_i2_s_can_be_of_an_arm_build(written: dict[str, Path], tmp_path: Pa
         ("tq1_0", {"ffn_size": 384}, r"ffn_down.*TQ1_0 .*multiple of 256 .*not 384"),
         ("tq2_0", {"ffn_size": 384}, r"ffn_down.*TQ2_0 .*multiple of 256 .*not 384"),
         ("iq2_bn", {"ffn_size": 96}, r"ffn_down.*IQ2_BN .*multiple of 64 .*not 96"),
-        ("tl1", {}, r"attn_q.*nothing tells how TL1.*m = 256, k = 256"),
-        ("tl2", {}, r"attn_q.*nothing tells how TL2.*kernel_config\.ini"),
+        ("tl1", {"ffn_size": 208}, r"\(208, 256\).* cannot all be stored as TL1"),
+        ("tl2", {"ffn_size": 208}, r"\(208, 256\).* cannot all be stored as TL2"),
     ],
 )
 def test_shapes_that_a_format_cannot_hold_are_refused_before_anything_is_written(

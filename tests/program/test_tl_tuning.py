@@ -8,6 +8,8 @@ from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitnet.codegen import find_target
 from bitnet.errors import InvalidArgumentError, UnsupportedTargetError
@@ -15,6 +17,7 @@ from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.ternary_lookup import UNIT_ROWS
 from bitnet.models import ModelSpec
 from bitnet.program import tl_tuning
+from bitnet.program.tl_options import usual_blocks
 from bitnet.program.tl_tuning import tune_blocks
 from bitnet.program.workers import Workers
 from bitnet.quant import tl1, tl2
@@ -54,6 +57,17 @@ def test_all_shapes_get_sizes_that_can_be_used_together(kind: TLName, workers: W
     assert all(0 < each.slowest <= each.weights_per_s for each in tuned)
     assert shares == sorted(shares)
     assert shares[-1] == 1
+
+
+@pytest.mark.parametrize("kind", ["TL1", "TL2"])
+@given(st.lists(st.tuples(st.integers(1, 40), st.sampled_from([8, 12, 20, 35])), min_size=1))
+def test_usual_sizes_can_be_used_together(kind: TLName, sizes: list[tuple[int, int]]) -> None:
+    shapes = [(32 * rows, 32 * columns) for rows, columns in sizes]
+    blocks = usual_blocks(kind, shapes)
+    assert blocks.keys() == set(shapes)
+    for shape, each in blocks.items():
+        (tl1 if kind == "TL1" else tl2).check_blocks(shape, each)
+    LookUp(kind, tuple(Cut(kind, shape[1], each) for shape, each in blocks.items()))
 
 
 def test_the_fastest_are_taken(monkeypatch: pytest.MonkeyPatch, workers: Workers) -> None:
