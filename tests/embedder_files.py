@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from bitnet.formats.gguf_writer import TensorData, write_gguf
@@ -147,8 +147,9 @@ class Embedder:
         pooling: int | None = 3,
         linear_type: str = "I2_S",
         metadata: dict[str, Any] | None = None,
+        changed: tuple[TensorData, ...] = (),
     ) -> Path:
-        """metadata: changes of the keys; None takes a key out."""
+        """metadata: changes of the keys; None takes a key out. changed: in the place of others."""
         arch = self.kind
         keys: dict[str, Any] = {
             "general.architecture": arch,
@@ -180,7 +181,8 @@ class Embedder:
                 codes = (np.sign(data) + 1).astype(np.uint8)
                 data = i2s.pack(codes, float(np.abs(values).mean()))
             tensors.append(TensorData(self.names[name], values.shape, kind, data))
-        write_gguf(path, {k: v for k, v in keys.items() if v is not None}, tensors)
+        by_name = {tensor.name: tensor for tensor in (*tensors, *changed)}
+        write_gguf(path, {k: v for k, v in keys.items() if v is not None}, [*by_name.values()])
         return path
 
     def _converted(self, name: str, values: Array) -> Array:
@@ -213,10 +215,17 @@ def write_pooling(folder: Path, modes: dict[str, Any]) -> None:
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
 
 
-def write_tokenizer(folder: Path) -> None:
-    """Qwen3's, with no merges: a token for each byte, and the end of text after them."""
+def write_tokenizer(folder: Path, kind: Kind) -> None:
+    """The one of the GGUF file, but that Qwen3 composes letters and accents, as published."""
+    encoder = _qwen_encoder() if kind == "qwen3" else _gemma_encoder()
+    encoder.save(str(folder / "tokenizer.json"))
+
+
+def _qwen_encoder() -> Tokenizer:
+    """No merges: a token for each byte, and the end of text after them."""
     tokens = {letter: id for id, letter in enumerate(byte_letters())}
     encoder = Tokenizer(models.BPE(tokens, []))
+    encoder.normalizer = normalizers.NFC()
     pattern = Regex(PUBLISHED_SPLITS["qwen2"])
     encoder.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -228,7 +237,22 @@ def write_tokenizer(folder: Path) -> None:
     end = "<|endoftext|>"
     encoder.add_special_tokens([AddedToken(end, special=True, normalized=False)])
     encoder.post_processor = TemplateProcessing(single=f"$A {end}", special_tokens=[(end, END)])
-    encoder.save(str(folder / "tokenizer.json"))
+    return encoder
+
+
+def _gemma_encoder() -> Tokenizer:
+    pieces = _gemma_tokens()["tokenizer.ggml.tokens"]
+    tokens = {piece: id for id, piece in enumerate(pieces)}
+    options: dict[str, Any] = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
+    encoder = Tokenizer(models.BPE(tokens, [], **options))
+    encoder.normalizer = normalizers.Replace(" ", "▁")
+    encoder.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    encoder.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    encoder.add_special_tokens([AddedToken(p, special=True) for p in GEMMA_PIECES])
+    encoder.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
+    return encoder
 
 
 def _latent(rng: np.random.Generator, rows: int, columns: int) -> Array:

@@ -1,7 +1,8 @@
 """Rewriting a model as a Hugging Face folder, which transformers loads.
 
 BitNet models become BitNetForCausalLM, those of 1bitLLM too, with its SiLU: the classes that they
-were published with were never part of transformers. Llama models become LlamaForCausalLM.
+were published with were never part of transformers. Llama models become LlamaForCausalLM, embedding
+models Qwen3Model or Gemma3TextModel, whose linear layers norm their input as `use_rms_norm` says.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bitnet.errors import InvalidModelError, UnsupportedModelError
 from bitnet.formats.safetensors import SafetensorsFolder
 from bitnet.formats.safetensors_writer import MAX_FILE_BYTES, TensorData, write_safetensors
 from bitnet.models import open_checkpoint
+from bitnet.models.embedders import stored_minus_one
 from bitnet.models.huggingface_checkpoint import module_names
 from bitnet.models.tensors import DenseTensor, FloatKind, TernaryTensor, is_float
 from bitnet.quant.ternary import pack_quarters
@@ -58,15 +60,11 @@ class _Folder:
         self._origin = origin
         self._written = Written(progress)
         spec, path = origin.spec, origin.path
-        if spec.input_norms:
-            raise UnsupportedModelError(
-                path, "no class of transformers has a norm of its own in each linear layer"
-            )
         if spec.sub_norms and spec.q_size != spec.hidden_size:
             raise UnsupportedModelError(
                 path, f"heads {spec.q_size} wide in all, not {spec.hidden_size}: not a BitNet model"
             )
-        if spec.hidden_size % spec.n_heads:
+        if spec.hidden_size % spec.n_heads and not spec.input_norms:
             raise UnsupportedModelError(
                 path,
                 f"width {spec.hidden_size} is no multiple of {spec.n_heads} heads, as "
@@ -82,6 +80,7 @@ class _Folder:
         narrow = all(tensor.dtype in ("BF16", "U8") for tensor in tensors)
         files = settings_files(self._origin, self._convention, "bfloat16" if narrow else "float32")
         for name, text in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
         write_safetensors(folder, tensors, max_file_bytes)
         self._verify(folder, "tokenizer.json" in files)
@@ -120,7 +119,10 @@ class _Folder:
         return module_names(name, self._origin.spec.architecture)[0]
 
     def _dense(self, name: str) -> TensorData:
-        tensor, shape = self._origin.checkpoint.dense(name), self._origin.spec.dense_shapes()[name]
+        spec = self._origin.spec
+        tensor, shape = self._origin.checkpoint.dense(name), spec.dense_shapes()[name]
+        if stored_minus_one(spec.architecture, name):
+            tensor = self._minus_one(tensor)
         kind = tensor.kind if is_float(tensor.kind) else _lossless(_float_pieces(tensor))
 
         def make() -> Iterator[Array]:
@@ -130,6 +132,15 @@ class _Folder:
                 yield from (_as_kind(piece, kind) for piece in _float_pieces(tensor))
 
         return self._tensor(f"{self._module(name)}.weight", kind.upper(), shape, make)
+
+    def _minus_one(self, tensor: DenseTensor) -> DenseTensor:
+        values = tensor.float32()
+        less = values - np.float32(1)
+        if np.any(less + np.float32(1) != values):
+            raise UnsupportedModelError(
+                self._origin.path, "less 1, its values are no float32", tensor=tensor.name
+            )
+        return DenseTensor(tensor.name, less, "f32")
 
     def _packed(self, name: str) -> TensorData:
         tensor = self._ternary[name]

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from bitnet.conversion.origin import Origin
+from bitnet.models.embedders import pooling_files
+from bitnet.models.spec import ModelSpec
 from bitnet.tokenizers.gguf_vocabulary import MODEL_KEY
 from bitnet.tokenizers.huggingface_files import find_tokenizer
 from bitnet.tokenizers.huggingface_writer import tokenizer_files
@@ -24,20 +26,24 @@ def settings_files(origin: Origin, linear_class: LinearClass, dtype: str) -> dic
     tokenizer = _tokenizer(origin)
     ends = {} if tokenizer is None else _ends_of_texts(tokenizer)
     config = _config(origin, linear_class, dtype) | ends
-    files = {"config.json": config, "generation_config.json": ends}
+    files: dict[str, Any] = {"config.json": config, "generation_config.json": ends}
+    if origin.spec.pooling is not None:
+        files |= pooling_files(origin.spec.pooling, origin.spec.hidden_size)
     texts = {name: json.dumps(values, indent=2) + "\n" for name, values in files.items()}
     return texts if tokenizer is None else texts | tokenizer_files(tokenizer)
 
 
 def _config(origin: Origin, linear_class: LinearClass, dtype: str) -> dict[str, Any]:
     spec = origin.spec
-    quantization = {"quant_method": "bitnet", "linear_class": linear_class}
+    # The shortest decimals for a float32, such as 1e-05.
+    eps = float(str(np.float32(spec.rms_norm_eps)))
+    quantization: dict[str, Any] = {"quant_method": "bitnet", "linear_class": linear_class}
     if linear_class == "autobitlinear":
         quantization["quantization_mode"] = "offline"
+    if spec.input_norms:
+        quantization |= {"use_rms_norm": True, "rms_norm_eps": eps}
     return {
-        "architectures": ["BitNetForCausalLM" if spec.sub_norms else "LlamaForCausalLM"],
-        "model_type": "bitnet" if spec.sub_norms else "llama",
-        "hidden_act": spec.activation,
+        **_class(spec),
         "hidden_size": spec.hidden_size,
         "intermediate_size": spec.ffn_size,
         "num_hidden_layers": spec.n_layers,
@@ -46,13 +52,38 @@ def _config(origin: Origin, linear_class: LinearClass, dtype: str) -> dict[str, 
         "head_dim": spec.head_dim,
         "vocab_size": spec.vocab_size,
         "max_position_embeddings": spec.context_length,
-        # The shortest decimals for a float32, such as 1e-05.
-        "rms_norm_eps": float(str(np.float32(spec.rms_norm_eps))),
+        "rms_norm_eps": eps,
         "rope_theta": spec.rope_theta,
         "tie_word_embeddings": spec.tied_head,
         "attention_bias": False,
         "torch_dtype": dtype,
         "quantization_config": quantization | {"modules_to_not_convert": ["lm_head"]},
+    }
+
+
+def _class(spec: ModelSpec) -> dict[str, Any]:
+    """The class of transformers, and what only it has."""
+    match spec.architecture:
+        case "qwen3":
+            name, values = "Qwen3Model", {"model_type": "qwen3", "hidden_act": "silu"}
+        case "gemma3":
+            name, values = "Gemma3TextModel", _gemma(spec)
+        case "llama":
+            name, values = "LlamaForCausalLM", {"model_type": "llama", "hidden_act": "silu"}
+        case _:
+            name = "BitNetForCausalLM"
+            values = {"model_type": "bitnet", "hidden_act": spec.activation}
+    return {"architectures": [name], **values}
+
+
+def _gemma(spec: ModelSpec) -> dict[str, Any]:
+    """All layers see the whole context, and rotate alike."""
+    return {
+        "model_type": "gemma3_text",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": spec.head_dim,
+        "layer_types": ["full_attention"] * spec.n_layers,
+        "rope_local_base_freq": spec.rope_theta,
     }
 
 

@@ -14,7 +14,7 @@ from bitnet.formats.new_files import folder_aside
 # What a folder may hold that is replaced: it could be anyone's.
 _OURS = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config)\.json"
-    r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+    r"|modules\.json|1_Pooling/config\.json|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 )
 
 
@@ -62,9 +62,15 @@ def _check(path: Path, source: Path, overwrite: bool) -> None:
         raise InvalidArgumentError(f"{path} is no folder, and not replaced by one")
     if path.resolve() in (source.resolve(), *source.resolve().parents):
         raise InvalidArgumentError(f"{path} holds the model to convert; write another folder")
-    for entry in sorted(path.iterdir()):
-        if not _OURS.fullmatch(entry.name) or not entry.is_file():
+    for entry in _entries(path):
+        name = entry.relative_to(path).as_posix()
+        if not _OURS.fullmatch(name) or not entry.is_file():
             raise InvalidArgumentError(
-                f"{path} is not replaced: {entry.name} is no file that such folders are written "
-                "with"
+                f"{path} is not replaced: {name} is no file that such folders are written with"
             )
+
+
+def _entries(path: Path) -> Iterator[Path]:
+    for entry in sorted(path.iterdir()):
+        is_ours = entry.name == "1_Pooling" and entry.is_dir() and not entry.is_symlink()
+        yield from entry.iterdir() if is_ours else [entry]

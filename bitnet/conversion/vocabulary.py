@@ -1,7 +1,8 @@
 """What a GGUF file says of the tokenizer in a Hugging Face folder.
 
 The tokenizer is taken as the `tokenizers` library has it, so that all files it can come from are
-one here. What GGUF files cannot say of it is refused: readers would make other tokens.
+one here. What has no key in GGUF files is in keys of our own, as far as readers that pass over them
+make the same tokens of usual text; the rest is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from bitnet.conversion.scores import scores_of_merges
 from bitnet.errors import InvalidModelError, UnsupportedModelError
 from bitnet.formats.gguf_writer import WritableValue
 from bitnet.models.spec import ModelSpec
-from bitnet.tokenizers.gguf_vocabulary import METASPACE_KEY, MODEL_KEY
+from bitnet.tokenizers.declared_tokens import FLAGS, flag_key
+from bitnet.tokenizers.gguf_vocabulary import METASPACE_KEY, MODEL_KEY, NFC_KEY
 from bitnet.tokenizers.huggingface_files import find_tokenizer, tokenizer_from_file
 from bitnet.tokenizers.pieces import (
     BYTE,
@@ -40,6 +42,7 @@ _END_OF_TURN = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>")
 # How SentencePiece's handling of spaces is said in a tokenizer.json.
 _PREPENDS = {"type": "Prepend", "prepend": WORD_START}
 _SPELLS = {"type": "Replace", "pattern": {"String": " "}, "content": WORD_START}
+_NFC = {"type": "NFC"}
 _METASPACE = {"type": "Metaspace", "replacement": WORD_START, "split": False}
 # Gemma's; no space is left to split at.
 _IDLE = {
@@ -85,7 +88,8 @@ class _Source:
 
     def byte_level(self) -> dict[str, WritableValue]:
         """Model, pre-tokenizer, tokens, types and merges of byte-level BPE."""
-        if self._normalizer:
+        nfc = self._normalizer == [_NFC]
+        if self._normalizer and not nfc:
             kinds = ", ".join(step["type"] for step in self._normalizer)
             raise self._unsupported(f"text normalisation ({kinds})")
         pre = name_of_steps(self._pre_tokenizer, whole_words=self._model["ignore_merges"])
@@ -98,23 +102,25 @@ class _Source:
         missing = {spell_bytes(bytes([byte])) for byte in range(256)} - self._pieces.ids.keys()
         if missing:
             raise self._unsupported(f"a vocabulary without {len(missing)} of the 256 bytes")
-        return {
+        values: dict[str, WritableValue] = {
             MODEL_KEY: "gpt2",
             f"{_KEY}pre": pre,
             **self._tokens(),
-            f"{_KEY}merges": [" ".join(merge) for merge in self._merges()],
+            **self._flags(set()),
+            **self._written_merges(),
         }
+        return values | {NFC_KEY: True} if nfc else values
 
     def sentencepiece(self) -> dict[str, WritableValue]:
         """Model, tokens, types and scores of SentencePiece BPE."""
         adds_space, metaspace = self._spaces()
         if self._model["ignore_merges"]:
             raise self._unsupported("ignore_merges in a SentencePiece model")
-        for token in self._added:
-            self._check_normalized(token, adds_space)
         unknown = self._model["unk_token"]
         if unknown is not None and not self._model["fuse_unk"]:
             raise self._unsupported("unknown letters that are tokens one by one")
+        scores, scores_tell = scores_of_merges(self.path, self._pieces, self._merges())
+        declared = self._declared(adds_space, has_merges=not scores_tell)
         values: dict[str, WritableValue] = {
             MODEL_KEY: "llama",
             **self._tokens(),
@@ -123,8 +129,9 @@ class _Source:
                 token.replace(WORD_START, " ") if kind == USER_DEFINED else token
                 for token, kind in zip(self._pieces.tokens, self._pieces.kinds, strict=True)
             ],
-            f"{_KEY}scores": scores_of_merges(self.path, self._pieces, self._merges()),
+            f"{_KEY}scores": scores,
             f"{_KEY}add_space_prefix": adds_space,
+            **declared,
         }
         if metaspace is not None:
             values[METASPACE_KEY] = metaspace
@@ -134,6 +141,12 @@ class _Source:
 
     def _merges(self) -> list[tuple[str, str]]:
         return [(left, right) for left, right in self._model["merges"]]
+
+    def _written_merges(self) -> dict[str, WritableValue]:
+        merges = self._merges()
+        if any(" " in part for merge in merges for part in merge):
+            raise self._unsupported("merges of tokens with spaces")
+        return {f"{_KEY}merges": [" ".join(merge) for merge in merges]}
 
     def _tokens(self) -> dict[str, WritableValue]:
         return {
@@ -148,10 +161,6 @@ class _Source:
         for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
             if model[key]:
                 raise self._unsupported(key)
-        for token in self._added:
-            for key in ("single_word", "lstrip", "rstrip"):
-                if token[key]:
-                    raise self._unsupported(f"{key} of token {token['content']!r}")
 
     def _read_pieces(self, size: int) -> Pieces:
         """All tokens by id, padded to `size`."""
@@ -182,16 +191,37 @@ class _Source:
         if not self._normalizer and len(steps) == 1:
             scheme = steps[0].get("prepend_scheme")
             if steps[0] == {**_METASPACE, "prepend_scheme": scheme}:
-                return scheme != "never", None if scheme == "never" else scheme
+                return scheme != "never", scheme
         raise self._unsupported("this handling of spaces in a SentencePiece model")
 
-    def _check_normalized(self, token: Mapping[str, Any], adds_space: bool) -> None:
-        """Refuse a token that is looked for in another spelling of the text than readers do."""
-        content = token["content"]
-        spaces_spelled = not adds_space and not token["special"]
-        changes = adds_space or " " in content or WORD_START in content
-        if changes and (token["normalized"] and bool(self._normalizer)) != spaces_spelled:
-            raise self._unsupported(f"normalized as token {content!r} has it")
+    def _declared(self, adds_space: bool, *, has_merges: bool) -> dict[str, WritableValue]:
+        """The flags of declared tokens of SentencePiece, and merges if any are to be written."""
+        plain = [token for token in self._added if not token["special"]]
+        raw = [
+            token["content"]
+            for token in plain
+            if not (token["normalized"] and bool(self._normalizer))
+        ]
+        # All others are cut out of the text before anything is merged.
+        has_merges |= any(WORD_START in token for token in raw)
+        has_merges |= any(token["single_word"] for token in plain)
+        spelled = has_merges and any(WORD_START in token["content"] for token in plain)
+        usual = set() if adds_space else self._pieces.of_kind(USER_DEFINED)
+        values = self._flags(None if spelled else usual)
+        if flag_key("normalized") in values:  # with which spaces are read as SentencePiece's
+            spaces = [token for token in raw if " " in token]
+            if spaces:
+                raise self._unsupported(f"the space in {spaces[0]!r}, which is not normalised")
+        return values | self._written_merges() if has_merges else values
+
+    def _flags(self, usual: set[int] | None) -> dict[str, WritableValue]:
+        """The flags of declared tokens; `usual` are those that are normalised without a key."""
+        having = {flag: {t["id"] for t in self._added if t[flag]} for flag in FLAGS}
+        return {
+            flag_key(flag): np.array(sorted(ids), np.int32)
+            for flag, ids in having.items()
+            if ids != (usual if flag == "normalized" else set())
+        }
 
     def _unsupported(self, what: str) -> UnsupportedModelError:
         return UnsupportedModelError(self.path, f"{what}: not what a GGUF file can say")

@@ -6,7 +6,7 @@ They have no output head, whatever their files hold.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
 from bitnet.models.spec import Pooling
@@ -79,6 +79,18 @@ def read_pooling(folder: Path) -> Pooling | None:
         if kind.endswith("Pooling"):
             return _pooling_of(modules_path, module.get("path"))
     return None
+
+
+def pooling_files(pooling: Pooling, hidden_size: int) -> dict[str, Any]:
+    """The names and values of the files of sentence-transformers, see `read_pooling`."""
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (path, kind) in enumerate(kinds.items())
+    ]
+    modes = {key: mode == pooling for key, mode in _POOLING_MODES.items()}
+    config = {"word_embedding_dimension": hidden_size, **modes, "include_prompt": True}
+    return {"modules.json": modules, "1_Pooling/config.json": config}
 
 
 def _pooling_of(modules_path: Path, place: JSONValue) -> Pooling:

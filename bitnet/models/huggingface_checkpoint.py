@@ -24,7 +24,8 @@ _STORED_AS: dict[LinearClass, tuple[str, ...]] = {
 
 # Models without an output head may be stored without the first.
 _PREFIXES = ("model.", "")
-# Canonical name -> the names it can have in a checkpoint; 1bitLLM calls the sub-norms otherwise.
+# Canonical name -> the names it can have in a checkpoint, that of transformers first. 1bitLLM calls
+# the sub-norms otherwise, and Microsoft's embedding models the norms before linear layers.
 _TOP_NAMES = {"token_embd": "embed_tokens", "output_norm": "norm"}
 _LAYER_NAMES = {
     "attn_norm": ("input_layernorm",),
@@ -40,13 +41,13 @@ _LAYER_NAMES = {
     "ffn_sub_norm": ("mlp.ffn_sub_norm", "mlp.ffn_layernorm"),
     "attn_q_norm": ("self_attn.q_norm",),
     "attn_k_norm": ("self_attn.k_norm",),
-    "attn_q_norm_in": ("self_attn.q_proj.norm",),
-    "attn_k_norm_in": ("self_attn.k_proj.norm",),
-    "attn_v_norm_in": ("self_attn.v_proj.norm",),
-    "attn_output_norm_in": ("self_attn.o_proj.norm",),
-    "ffn_gate_norm_in": ("mlp.gate_proj.norm",),
-    "ffn_up_norm_in": ("mlp.up_proj.norm",),
-    "ffn_down_norm_in": ("mlp.down_proj.norm",),
+    "attn_q_norm_in": ("self_attn.q_proj.rms_norm", "self_attn.q_proj.norm"),
+    "attn_k_norm_in": ("self_attn.k_proj.rms_norm", "self_attn.k_proj.norm"),
+    "attn_v_norm_in": ("self_attn.v_proj.rms_norm", "self_attn.v_proj.norm"),
+    "attn_output_norm_in": ("self_attn.o_proj.rms_norm", "self_attn.o_proj.norm"),
+    "ffn_gate_norm_in": ("mlp.gate_proj.rms_norm", "mlp.gate_proj.norm"),
+    "ffn_up_norm_in": ("mlp.up_proj.rms_norm", "mlp.up_proj.norm"),
+    "ffn_down_norm_in": ("mlp.down_proj.rms_norm", "mlp.down_proj.norm"),
 }
 _GEMMA_NAMES = _LAYER_NAMES | {
     "post_attention_norm": ("post_attention_layernorm",),

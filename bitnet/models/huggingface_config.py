@@ -113,10 +113,7 @@ class ModelConfig:
             )
         if not isinstance(settings, dict) or settings.get("quant_method") != "bitnet":
             raise UnsupportedModelError(self.path, "quantization_config is not of method 'bitnet'")
-        if settings.get("use_rms_norm"):
-            raise UnsupportedModelError(
-                self.path, "use_rms_norm (a norm inside each linear layer) is not supported"
-            )
+        self._check_input_norms(settings)
         linear_class = settings.get("linear_class", "bitlinear")
         mode = settings.get("quantization_mode", "offline")
         kept = _kept_float(self.path, settings.get("modules_to_not_convert"))
@@ -133,6 +130,23 @@ class ModelConfig:
         raise InvalidModelError(
             self.path, f"linear_class {linear_class!r} in mode {mode!r} is not known"
         )
+
+    def _check_input_norms(self, settings: dict[str, JSONValue]) -> None:
+        architecture, _ = self._architecture()
+        is_embedder = architecture in EMBEDDERS
+        if bool(settings.get("use_rms_norm")) != is_embedder:
+            raise UnsupportedModelError(
+                self.path,
+                f"{architecture} is supported only {'with' if is_embedder else 'without'} "
+                "use_rms_norm (norms inside linear layers)",
+            )
+        if not is_embedder:
+            return
+        eps = np.float32(self._number(settings, "rms_norm_eps", 1e-6))
+        if eps != self._float32("rms_norm_eps"):
+            raise UnsupportedModelError(
+                self.path, f"rms_norm_eps {eps:g} of linear layers is not that of the other norms"
+            )
 
     def _architecture(self) -> tuple[str, Activation]:
         if self._values.get("model_type") == "qwen3" and self._values.get("hidden_act") == "silu":

@@ -2,10 +2,12 @@
 
 Two kinds: "gpt2", byte-level BPE with merges in order, and "llama", SentencePiece BPE, whose merges
 follow from the scores of the pieces. Some converters write the second kind, with merges, as "gpt2".
+Keys of our own say what else is in a tokenizer.json; other readers pass over them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -14,25 +16,38 @@ import numpy.typing as npt
 from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
+from bitnet.tokenizers.declared_tokens import (
+    FLAGS,
+    Flags,
+    declare_tokens,
+    flag_key,
+    usual_flags,
+)
 from bitnet.tokenizers.pieces import (
     BYTE,
     CONTROL,
     NORMAL,
     UNKNOWN,
+    USER_DEFINED,
     Path,
     Pieces,
-    add_tokens,
     byte_level_encoder,
     sentencepiece_encoder,
 )
 from bitnet.tokenizers.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
 from bitnet.tokenizers.special import END_TOKENS, own_templates
-from bitnet.tokenizers.spelling import Spelling, byte_of_token, spell_bytes
+from bitnet.tokenizers.spelling import WORD_START, Spelling, byte_of_token, spell_bytes
 from bitnet.tokenizers.tokenizer import Tokenizer, Vocabulary
 
 MODEL_KEY = "tokenizer.ggml.model"
 METASPACE_KEY = "bitnet.tokenizer.metaspace"
-"""Of our own: where a SentencePiece model of transformers puts a space, "first" or "always"."""
+"""Of our own: where a tokenizer.json has Metaspace put spaces: "first", "always" or "never"."""
+NFC_KEY = "tokenizer.ggml.normalizer.nfc"
+"""Whether byte-level BPE composes letters and accents first; several engines read it, llama.cpp
+does not."""
+
+_BERT_KEYS = ("tokenizer.ggml.normalizer.lowercase", "tokenizer.ggml.normalizer.strip_accents")
+_CHARSMAP_KEY = "tokenizer.ggml.precompiled_charsmap"
 
 
 class Metadata(Protocol):
@@ -68,7 +83,9 @@ def tokenizer_from_gguf(path: Path, metadata: Metadata, architecture: str) -> To
     ends |= {id for id in controls if pieces.tokens[id] in END_TOKENS}
     special_ids = controls | ends | ({bos_id} if bos_id is not None else set())
     spaces_spelled = encoding.spelling == "sentencepiece" and not encoding.adds_space
-    add_tokens(encoding.encoder, pieces, special_ids, spaces_spelled=spaces_spelled)
+    usual = usual_flags(encoding.pieces, spaces_spelled=spaces_spelled)
+    flags = _read_flags(path, metadata, usual, special_ids | pieces.of_kind(USER_DEFINED))
+    declare_tokens(encoding.encoder, encoding.pieces, special_ids, flags)
 
     default = encoding.adds_bos and bos_id is not None
     vocabulary = Vocabulary(
@@ -89,6 +106,7 @@ def tokenizer_from_gguf(path: Path, metadata: Metadata, architecture: str) -> To
 
 class _Encoding(NamedTuple):
     encoder: Encoder
+    pieces: Pieces
     spelling: Spelling
     adds_space: bool
     adds_bos: bool
@@ -101,27 +119,64 @@ def _read_encoding(path: Path, metadata: Metadata, architecture: str, pieces: Pi
     if model == "gpt2" and not _spells_as_sentencepiece(pieces):
         pre = _pre_tokenizer(path, metadata, architecture)
         merges = _read_merges(path, metadata)
-        encoder = byte_level_encoder(pieces, merges, pre.splits, pre.whole_words)
-        return _Encoding(encoder, "byte-level", adds_space=False, adds_bos=pre.add_bos)
-    _refuse_normalisation(path, metadata)
+        _refuse(path, metadata, _BERT_KEYS)
+        nfc = _flag(metadata, NFC_KEY, default=False)
+        encoder = byte_level_encoder(pieces, merges, pre.splits, pre.whole_words, nfc)
+        return _Encoding(encoder, pieces, "byte-level", adds_space=False, adds_bos=pre.add_bos)
+    _refuse(path, metadata, (*_BERT_KEYS, NFC_KEY, "tokenizer.ggml.remove_extra_whitespaces"))
     if model == "gpt2":  # its token types do not tell bytes apart
         kinds = zip(pieces.tokens, pieces.kinds, strict=True)
         pieces = replace(
             pieces,
             kinds=[k if k != NORMAL or byte_of_token(t) is None else BYTE for t, k in kinds],
         )
+    if flag_key("normalized") in metadata:
+        pieces = _as_declared(pieces)
     key = "tokenizer.ggml.add_space_prefix"
     adds_space = _flag(metadata, key, default=model == "llama")
     has_merges = model == "gpt2" or "tokenizer.ggml.merges" in metadata
     written = _read_merges(path, metadata) if has_merges else None
-    encoder = sentencepiece_encoder(pieces, written, adds_space, _metaspace(path, metadata))
-    return _Encoding(encoder, "sentencepiece", adds_space, adds_bos=model == "llama")
+    metaspace = _metaspace(path, metadata, adds_space)
+    encoder = sentencepiece_encoder(pieces, written, adds_space, metaspace)
+    return _Encoding(encoder, pieces, "sentencepiece", adds_space, adds_bos=model == "llama")
 
 
-def _metaspace(path: Path, metadata: Metadata) -> str | None:
-    scheme = metadata.get_str(METASPACE_KEY) if METASPACE_KEY in metadata else None
-    if scheme not in (None, "first", "always"):
-        raise InvalidModelError(path, f"{METASPACE_KEY!r} is {scheme!r}, not first or always")
+def _as_declared(pieces: Pieces) -> Pieces:
+    """With the spaces of user-defined tokens spelled as in a tokenizer.json.
+
+    Other readers have to find them in the text as it is, so files have them as they are there.
+    """
+    kinds = zip(pieces.tokens, pieces.kinds, strict=True)
+    tokens = [t.replace(" ", WORD_START) if kind == USER_DEFINED else t for t, kind in kinds]
+    return replace(pieces, tokens=tokens)
+
+
+def _read_flags(path: Path, metadata: Metadata, usual: Flags, declared: set[int]) -> Flags:
+    """What the file says of `declared` tokens, or what is usual."""
+    flags = dict(usual)
+    for flag in FLAGS:
+        key = flag_key(flag)
+        if key in metadata:
+            found = metadata.get_ints(key)
+            if found.size > len(declared):
+                raise InvalidModelError(
+                    path, f"{key!r} has {found.size} tokens, more than the {len(declared)} declared"
+                )
+            flags[flag] = ids = set(found.tolist())
+            if not ids <= declared:
+                raise InvalidModelError(
+                    path, f"{key!r} has token {min(ids - declared)}, which is not declared"
+                )
+    return flags
+
+
+def _metaspace(path: Path, metadata: Metadata, adds_space: bool) -> str | None:
+    if METASPACE_KEY not in metadata:
+        return None
+    scheme = metadata.get_str(METASPACE_KEY)
+    known = ("first", "always") if adds_space else ("never",)
+    if scheme not in known:
+        raise InvalidModelError(path, f"{METASPACE_KEY!r} is {scheme!r}, not {' or '.join(known)}")
     return scheme
 
 
@@ -198,10 +253,8 @@ def _read_merges(path: Path, metadata: Metadata) -> list[tuple[str, str]]:
     return merges
 
 
-def _refuse_normalisation(path: Path, metadata: Metadata) -> None:
-    charsmap = "tokenizer.ggml.precompiled_charsmap"
-    spaces = "tokenizer.ggml.remove_extra_whitespaces"
-    if charsmap in metadata or _flag(metadata, spaces, default=False):
-        raise UnsupportedModelError(
-            path, f"text normalisation ({charsmap!r} or {spaces!r}) is not supported"
-        )
+def _refuse(path: Path, metadata: Metadata, keys: Iterable[str]) -> None:
+    """Refuse normalisation of texts that any of these keys, or a character map, asks for."""
+    for key in (_CHARSMAP_KEY, *keys):
+        if key in metadata and (key == _CHARSMAP_KEY or metadata.get_bool(key)):
+            raise UnsupportedModelError(path, f"text normalisation ({key!r}) is not supported")

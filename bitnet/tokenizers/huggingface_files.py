@@ -12,13 +12,13 @@ from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
 from bitnet.strict_json import MAX_CONFIG_BYTES, parse_object, read_bounded
+from bitnet.tokenizers.declared_tokens import declare_tokens, usual_flags
 from bitnet.tokenizers.normalisers import check_normaliser
 from bitnet.tokenizers.pieces import (
     CONTROL,
     MAX_PIECES,
     UNKNOWN,
     USER_DEFINED,
-    add_tokens,
     sentencepiece_encoder,
 )
 from bitnet.tokenizers.sentencepiece_model import parse_sentencepiece_model
@@ -104,7 +104,8 @@ def _read_sentencepiece(path: Path, data: bytes) -> _Encoding:
         )
     encoder = sentencepiece_encoder(pieces, None, adds_space)
     special_ids = pieces.of_kind(CONTROL, UNKNOWN)
-    add_tokens(encoder, pieces, special_ids, spaces_spelled=not adds_space)
+    flags = usual_flags(pieces, spaces_spelled=not adds_space)
+    declare_tokens(encoder, pieces, special_ids, flags)
     bos_id, eos_id = model.bos_id, model.eos_id
     return _Encoding(
         encoder, "sentencepiece", bos_id, eos_id, adds_space, adds_bos=bos_id is not None

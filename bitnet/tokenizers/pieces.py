@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Union
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError, UnsupportedModelError
@@ -81,14 +81,21 @@ class Pieces:
 
 
 def byte_level_encoder(
-    pieces: Pieces, merges: list[tuple[str, str]], splits: tuple[str, ...], whole_words: bool
+    pieces: Pieces,
+    merges: list[tuple[str, str]],
+    splits: tuple[str, ...],
+    whole_words: bool,
+    nfc: bool = False,
 ) -> Encoder:
     """Byte-level BPE: `splits` cut the text into words, the merges, in order, build the tokens.
 
     Each pattern cuts what the ones before have left, around its matches. With `whole_words` a word
     that is a token is taken as it is, whatever the merges would make of it.
+    nfc: letters and their accents are composed before.
     """
     encoder = _bpe(pieces, merges, ignore_merges=whole_words)
+    if nfc:
+        encoder.normalizer = normalizers.NFC()
     encoder.pre_tokenizer = pre_tokenizers.Sequence(
         [
             *(pre_tokenizers.Split(Regex(split), "isolated") for split in splits),
@@ -108,7 +115,8 @@ def sentencepiece_encoder(
     """SentencePiece BPE; without `merges` they follow from the scores of the pieces.
 
     adds_space: a space is put before the text, and before what follows a declared token.
-    metaspace: it is put only where none is yet; "first" before the text alone, or "always".
+    metaspace: it is put only where none is yet, "first" before the text alone, "always" or "never",
+        and declared tokens are looked for before spaces are spelled.
     """
     unknown = min(pieces.of_kind(UNKNOWN), default=None)
     encoder = _bpe(
@@ -118,7 +126,7 @@ def sentencepiece_encoder(
         fuse_unk=True,
         byte_fallback=_has_bytes(pieces),
     )
-    if adds_space and metaspace is not None:
+    if metaspace is not None:
         encoder.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=metaspace, split=False)
     else:
         prefix = [normalizers.Prepend(WORD_START)] if adds_space else []
@@ -127,28 +135,6 @@ def sentencepiece_encoder(
         [decoders.Replace(WORD_START, " "), decoders.ByteFallback(), decoders.Fuse()]
     )
     return encoder
-
-
-def add_tokens(
-    encoder: Encoder, pieces: Pieces, special_ids: set[int], *, spaces_spelled: bool = False
-) -> None:
-    """Declare the tokens that are looked for in the text before it is cut into words.
-
-    spaces_spelled: those that are not special are looked for once spaces are spelled as
-        SentencePiece does, which it does too.
-    """
-    encoder.add_special_tokens(
-        [
-            AddedToken(pieces.tokens[id], special=True, normalized=False)
-            for id in sorted(special_ids)
-        ]
-    )
-    encoder.add_tokens(
-        [
-            AddedToken(pieces.tokens[id], special=False, normalized=spaces_spelled)
-            for id in sorted(pieces.of_kind(USER_DEFINED) - special_ids)
-        ]
-    )
 
 
 def merges_in_order(path: Path, tokens: Iterable[str], ids: dict[str, int]) -> Merges:

@@ -14,13 +14,13 @@ import re
 from tokenizers import Tokenizer as Encoder
 
 from bitnet.errors import InvalidModelError
+from bitnet.tokenizers.declared_tokens import declare_tokens, usual_flags
 from bitnet.tokenizers.pieces import (
     CONTROL,
     MAX_PIECES,
     NORMAL,
     Path,
     Pieces,
-    add_tokens,
     byte_level_encoder,
     merges_in_order,
 )
@@ -49,7 +49,8 @@ def llama3_encoder(path: Path, data: bytes) -> Encoder:
         raise InvalidModelError(path, f"{len(missing)} of the 256 bytes are no tokens")
     merges = list(merges_in_order(path, words, pieces.ids))
     encoder = byte_level_encoder(pieces, merges, (LLAMA3_SPLIT,), whole_words=True)
-    add_tokens(encoder, pieces, pieces.of_kind(CONTROL))
+    flags = usual_flags(pieces, spaces_spelled=False)
+    declare_tokens(encoder, pieces, pieces.of_kind(CONTROL), flags)
     return encoder
 
 

@@ -62,7 +62,8 @@ class Tokenizer:
         self._vocabulary = vocabulary
         state = encoder.normalizer and encoder.normalizer.__getstate__()
         self._normaliser = steps_of(vocabulary.path, state and json.loads(state))
-        self._added = frozenset(encoder.get_added_tokens_decoder())
+        decoder = encoder.get_added_tokens_decoder()
+        self._declared = {id: token.content for id, token in decoder.items()}
         self._chat = choose_template("auto", vocabulary.chat_templates)
         self._compiled: ChatTemplate | None = None
 
@@ -219,11 +220,11 @@ class Tokenizer:
         token = self._encoder.id_to_token(id)
         if token is None:
             return b""
-        added = id in self._added
+        declared = id in self._declared
         if self.spelling == "sentencepiece":
-            byte = None if added else byte_of_token(token)
+            byte = None if declared else byte_of_token(token)
             return token.replace(WORD_START, " ").encode() if byte is None else bytes([byte])
-        data = None if added else bytes_of_letters(token)
+        data = None if declared else bytes_of_letters(token)
         return token.encode() if data is None else data
 
     def piece(self, id: int) -> str:
@@ -231,7 +232,7 @@ class Tokenizer:
 
         Raises InvalidArgumentError for an id outside the vocabulary.
         """
-        piece = self._encoder.id_to_token(id) if 0 <= id < self.vocab_size else None
+        piece = self._token(id) if 0 <= id < self.vocab_size else None
         if piece is None:
             raise InvalidArgumentError(
                 f"there is no token {id}; ids are 0 to {self.vocab_size - 1}"
@@ -273,7 +274,11 @@ class Tokenizer:
         return ChatTemplate(template.path or self.path, template.source)
 
     def _spelling_of(self, id: int | None) -> str:
-        return "" if id is None else self._encoder.id_to_token(id) or ""
+        return "" if id is None else self._token(id) or ""
+
+    def _token(self, id: int) -> str | None:
+        # The library gives normalised tokens as its normaliser makes them.
+        return self._declared.get(id) or self._encoder.id_to_token(id)
 
 
 def guarded(path: str | os.PathLike[str], rule: str, call: Callable[[], _T]) -> _T:

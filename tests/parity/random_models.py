@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.integrations.bitnet import AutoBitLinear, BitLinear, pack_weights
 
 from tests.parity.agreement import Agreement, judge
@@ -144,11 +144,18 @@ def transformers_logits(folder: Path, sequences: Sequence[npt.NDArray[np.int32]]
         return [model(ids, use_cache=False).logits[0].numpy() for ids in batches]
 
 
-def load(folder: Path) -> PreTrainedModel:
+def transformers_states(folder: Path, ids: npt.NDArray[np.int64]) -> F32:
+    """float32 hidden states (texts, tokens, width) of a model without an output head."""
+    model = load(folder, AutoModel)
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        return model(torch.from_numpy(ids), use_cache=False).last_hidden_state.numpy()
+
+
+def load(folder: Path, kind: Any = AutoModelForCausalLM) -> PreTrainedModel:
     """The model in `folder` as a float32 one of transformers."""
     # Compiling the functions for packed weights would take longer than running them.
     with torch.compiler.set_stance("force_eager"):
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = kind.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
         )
     assert not any(report.values()), report
