@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,13 @@ from bitnet.engine import Engine
 from bitnet.errors import InvalidArgumentError
 from bitnet.kernels.kv_cache import KVKind
 from bitnet.kernels.layouts import LayoutName
+from bitnet.kernels.lookup import LookUp
 from bitnet.model import Model
 from bitnet.models import open_checkpoint
 from bitnet.program import Plan, Program
 from bitnet.program.footprint import model_bytes
 from bitnet.program.memory import MemoryBudget
-from bitnet.program.plan import HeadKind, choose_head
+from bitnet.program.plan import HeadKind, check_in_place, choose_head
 from bitnet.program.step import Stepper
 from bitnet.program.ternary_weights import cuts_of
 from bitnet.program.tuning import tune
@@ -25,7 +27,9 @@ from bitnet.program.workers import Workers, team_size
 from bitnet.store import resolve
 
 if TYPE_CHECKING:
+    from bitnet.codegen import Target
     from bitnet.models import Checkpoint
+    from bitnet.quant.tl_config import Cut
 
 _DEFAULT_CONTEXT = 4096
 STEP_TOKENS = 128  # prompt tokens that one step takes
@@ -62,7 +66,8 @@ def load(
     context: positions a sequence may have; None is the model's own, at most 4096.
     kv: number format of the key/value cache, "f16" or "f32".
     layout: how the ternary weights lie in memory, see `bitnet.kernels.layouts`; it does not change
-        results. None is that of a native file, see `bitnet convert`, or else "b3".
+        results. None is that of a native file, see `bitnet convert`, or else the one that was
+        measured to be fastest here, of "b3", "2bit" and, for TL1 and TL2 files, their own.
     head: how the output head is computed. "stored" uses the table as it is in the file; "q6_k",
         "q8_0" and "int8" fewer bits, so other logits. "certified" computes with int8 which tokens
         may be the best and then only those exactly: what is sampled, and `Model.logits`, stay as
@@ -132,7 +137,9 @@ def compile_model(
     embedding = checkpoint.dense("token_embd.weight").kind
     table = embedding if spec.tied_head else checkpoint.dense("output.weight").kind
     chosen = find_target(target)
-    tuning = tune(spec, chosen, workers, layout or checkpoint.layout)
+    cuts = cuts_of(spec, checkpoint.ternary)
+    look_up = None if workers.numa else _look_up(checkpoint, chosen, cuts)
+    tuning = tune(spec, chosen, workers, layout or checkpoint.layout, look_up)
     plan = Plan(
         spec,
         embedding,
@@ -141,13 +148,25 @@ def compile_model(
         tuning.layout,
         choose_head(head, table, spec),
         blocking=tuning.blocking,
-        cuts=cuts_of(spec, checkpoint.ternary),
+        cuts=cuts,
     )
     if memory is not None:
         n_bytes = model_bytes(plan, context, min(STEP_TOKENS, context))
         memory.take(n_bytes, "the weights and buffers")
     program = Program(plan, chosen, profiled=profiled)
     return program, Weights(program, checkpoint, context, workers, progress)
+
+
+def _look_up(checkpoint: Checkpoint, target: Target, cuts: tuple[Cut, ...]) -> LookUp | None:
+    """The layout of TL1 or TL2 files, where the target multiplies such tensors in place."""
+    kinds = checkpoint.weight_types
+    if not target.has_lookup16 or kinds not in ({"TL1"}, {"TL2"}):
+        return None
+    layout = LookUp("TL1" if "TL1" in kinds else "TL2", cuts)
+    with suppress(InvalidArgumentError):
+        check_in_place(layout, checkpoint.spec)
+        return layout
+    return None
 
 
 def _choose_context(wanted: int | None, limit: int) -> int:

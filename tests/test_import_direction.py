@@ -43,6 +43,7 @@ MAY_IMPORT = {
     },
     "loading": {
         *BASE,
+        "quant",
         "models",
         "store",
         "codegen",

@@ -57,7 +57,7 @@ class Plan:
             known = ", ".join(get_args(LayoutName))
             raise InvalidArgumentError(f"layout must be one of {known}, not {self.layout!r}")
         if not isinstance(self.weights_layout, TiledLayout):
-            self._check_in_place()
+            check_in_place(self.weights_layout, self.spec)
         if self.page_size <= 0 or self.page_size % BLOCK:
             raise InvalidArgumentError(
                 f"page_size must be a positive multiple of {BLOCK}, not {self.page_size}"
@@ -156,16 +156,17 @@ class Plan:
             return layout.matrix_bytes(rows, columns)
         return rows * columns // 4
 
-    def _check_in_place(self) -> None:
-        layout = self.weights_layout
-        n_rows, n_columns = (UNIT_ROWS, 1) if isinstance(layout, LookUp) else (TILE, I2_S_BLOCK)
-        for name, (rows, columns) in self.spec.ternary_shapes().items():
-            if rows % n_rows or columns % n_columns:
-                raise InvalidArgumentError(
-                    f"layout {self.layout!r} needs multiples of {n_rows} outputs and of "
-                    f"{n_columns} inputs, and {name} is {rows} x {columns}"
-                )
-            layout.q_width(columns)  # raises where tensors of so many columns cannot be used
+
+def check_in_place(layout: Layout, spec: ModelSpec) -> None:
+    """Raise InvalidArgumentError unless tensors of a model can be used where they are mapped."""
+    n_rows, n_columns = (UNIT_ROWS, 1) if isinstance(layout, LookUp) else (TILE, I2_S_BLOCK)
+    for name, (rows, columns) in spec.ternary_shapes().items():
+        if rows % n_rows or columns % n_columns:
+            raise InvalidArgumentError(
+                f"layout {layout.name!r} needs multiples of {n_rows} outputs and of "
+                f"{n_columns} inputs, and {name} is {rows} x {columns}"
+            )
+        layout.q_width(columns)  # raises where tensors of so many columns cannot be used
 
 
 def choose_head(asked: HeadKind | None, table: TableKind, spec: ModelSpec) -> HeadKind:

@@ -1,9 +1,10 @@
 """Layout and blocking of the weights, chosen by measuring what this machine multiplies fastest.
 
 Results do not depend on them. A piece of memory as large as the model (or larger than the caches)
-is multiplied with one token in each layout, then in the fastest one at several distances of
-prefetching, then with many tokens, a few or more of them at once. That takes a second or two, once:
-the cache folder keeps the outcome for each kind of CPU, target, number of threads and shape.
+is multiplied with one token in each layout, then in the fastest one, if that packs weights, at
+several distances of prefetching, then with many tokens, a few or more of them at once. That takes a
+second or two, once: the cache folder keeps the outcome for each kind of CPU, target, number of
+threads and shape.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from math import prod
+from typing import Any, get_args
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -22,13 +24,17 @@ from bitnet.codegen import Function, StructRef, Target, Value, jit
 from bitnet.codegen import types as t
 from bitnet.kernels import ternary
 from bitnet.kernels.layouts import LAYOUTS, LayoutName, TiledLayout
+from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.ternary import BLOCK_ROWS, DEFAULT_BLOCKING, Blocking, Use
 from bitnet.models.spec import ModelSpec
+from bitnet.program.lookup_trial import LookUpTrial
 from bitnet.program.memory import allocate, allocate_pages
 from bitnet.program.trial import MOST_BYTES, fastest, fewest_seconds, trial_module
 from bitnet.program.workers import Workers
 
 log = logging.getLogger("bitnet.program")
+
+_Layout = TiledLayout | LookUp
 
 _MANY_TOKENS = 64
 _PREFETCH_BYTES = (8192, 4096, 16384)
@@ -49,17 +55,24 @@ class Tuning:
 
 
 def tune(
-    spec: ModelSpec, target: Target, workers: Workers, layout: LayoutName | None = None
+    spec: ModelSpec,
+    target: Target,
+    workers: Workers,
+    layout: LayoutName | None = None,
+    look_up: LookUp | None = None,
 ) -> Tuning:
-    """The layout to pack the weights of a model in, unless it is given, and the blocking.
+    """The layout of the weights of a model, unless it is given, and the blocking.
 
-    BITNET_BLOCKING overrides the blocking.
+    look_up: how they can be used where they are mapped, if they can. BITNET_BLOCKING overrides the
+    blocking.
     """
-    layouts = [x for x in LAYOUTS.values() if isinstance(x, TiledLayout)]
+    packed = [x for x in LAYOUTS.values() if isinstance(x, TiledLayout)]
     if layout is not None:
-        layouts = [x for x in layouts if x.name == layout]
-        if not layouts:  # used as it is
+        packed, look_up = [x for x in packed if x.name == layout], None
+        if not packed:  # used as it is
             return Tuning(layout)
+    # In place first, which is the better one of two that are as fast.
+    layouts: list[_Layout] = [*([look_up] if look_up else []), *packed]
     key = _key(spec, target, workers.n, layouts)
     known = read_tunings()
     if key not in known:
@@ -86,10 +99,10 @@ def read_tunings() -> dict[str, Tuning]:
 def _from_json(entry: dict[str, Any]) -> Tuning:
     blocking = Blocking(**{name: int(value) for name, value in entry["blocking"].items()})
     speeds = {name: float(speed) for name, speed in entry["weights_per_s"].items()}
-    layout = LAYOUTS[entry["layout"]]
-    if not isinstance(layout, TiledLayout):
-        raise TypeError(f"nothing is packed as {layout.name}")
-    return Tuning(layout.name, blocking, speeds)
+    layout: LayoutName = entry["layout"]
+    if layout not in get_args(LayoutName):
+        raise ValueError(f"there is no layout {layout!r}")
+    return Tuning(layout, blocking, speeds)
 
 
 def _code() -> str:
@@ -97,25 +110,36 @@ def _code() -> str:
     return f", code {jit.generator_digest()[:12]}"
 
 
-def _key(spec: ModelSpec, target: Target, threads: int, layouts: Sequence[TiledLayout]) -> str:
+def _key(spec: ModelSpec, target: Target, threads: int, layouts: Sequence[_Layout]) -> str:
     weights = sum(rows * columns for rows, columns in spec.ternary_shapes().values())
     return (
         f"{llvm.get_host_cpu_name()}, {target.name} {target.feature_string}, {threads} threads, "
         f"{weights / 1e6:.0f}M weights of {spec.hidden_size} and {spec.ffn_size} inputs, "
-        f"{' or '.join(layout.name for layout in layouts)}{_code()}"
+        f"{' or '.join(map(_describe, layouts))}{_code()}"
     )
 
 
-def _measure(
-    layouts: Sequence[TiledLayout], spec: ModelSpec, target: Target, workers: Workers
-) -> Tuning:
-    speeds: dict[str, float] = {}
+def _describe(layout: _Layout) -> str:
+    if isinstance(layout, TiledLayout):
+        return layout.name
+    return " and ".join(cut.suffix for cut in layout.cuts)
 
+
+def _measure(
+    layouts: Sequence[_Layout], spec: ModelSpec, target: Target, workers: Workers
+) -> Tuning:
     def speed(layout: TiledLayout, blocking: Blocking, n_tokens: int) -> float:
         return _weights_per_second(layout, blocking, n_tokens, spec, target, workers)
 
-    layout, found = fastest(layouts, lambda x: speed(x, DEFAULT_BLOCKING, 1))
-    speeds |= {option.name: best for option, best in found.items()}
+    def speed_of_one(layout: _Layout) -> float:
+        if isinstance(layout, TiledLayout):
+            return speed(layout, DEFAULT_BLOCKING, 1)
+        return _look_ups_per_second(layout, spec, target, workers)
+
+    layout, found = fastest(layouts, speed_of_one)
+    speeds: dict[str, float] = {option.name: best for option, best in found.items()}
+    if not isinstance(layout, TiledLayout):
+        return Tuning(layout.name, weights_per_s=speeds)
     distance, found_ahead = fastest(
         _PREFETCH_BYTES, lambda x: speed(layout, Blocking(prefetch_bytes=x), 1)
     )
@@ -126,6 +150,15 @@ def _measure(
     )
     speeds |= {f"{option} tokens at once": best for option, best in found_tokens.items()}
     return Tuning(layout.name, Blocking(distance, at_once), speeds)
+
+
+def _look_ups_per_second(
+    layout: LookUp, spec: ModelSpec, target: Target, workers: Workers
+) -> float:
+    """Weights per second, of tensors of the largest shape."""
+    largest = max(spec.ternary_shapes().values(), key=prod)
+    trial = LookUpTrial(layout.kind, spec, target, workers)
+    return trial.speed(largest, layout.of(largest[1])[0].blocks)
 
 
 def _weights_per_second(

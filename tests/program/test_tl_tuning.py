@@ -16,7 +16,7 @@ from bitnet.errors import InvalidArgumentError, UnsupportedTargetError
 from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.ternary_lookup import UNIT_ROWS
 from bitnet.models import ModelSpec
-from bitnet.program import tl_tuning
+from bitnet.program import lookup_trial
 from bitnet.program.tl_options import usual_blocks
 from bitnet.program.tl_tuning import tune_blocks
 from bitnet.program.workers import Workers
@@ -74,7 +74,7 @@ def test_the_fastest_are_taken(monkeypatch: pytest.MonkeyPatch, workers: Workers
     def speed(_: object, shape: Shape, blocks: Blocks) -> float:
         return 1.0 + (blocks.bk == 64) + (blocks.bmm == 64) + 4 * (blocks.bm == shape[0])
 
-    monkeypatch.setattr(tl_tuning._Trial, "speed", speed)
+    monkeypatch.setattr(lookup_trial.LookUpTrial, "speed", speed)
     tuned = tune_blocks("TL1", SPEC, find_target(target_name()), workers)
     assert {each.blocks for each in tuned} == {Blocks(rows, 64, 64) for rows in (64, 256, 384)}
     assert all(each.weights_per_s == 7 for each in tuned)
@@ -84,7 +84,7 @@ def test_the_fastest_are_taken(monkeypatch: pytest.MonkeyPatch, workers: Workers
 def test_a_small_advantage_leaves_the_usual_sizes(
     monkeypatch: pytest.MonkeyPatch, workers: Workers
 ) -> None:
-    monkeypatch.setattr(tl_tuning._Trial, "speed", lambda _self, _s, b: 1 + b.bm % 5 / 100)
+    monkeypatch.setattr(lookup_trial.LookUpTrial, "speed", lambda _self, _s, b: 1 + b.bm % 5 / 100)
     tuned = tune_blocks("TL1", SPEC, find_target(target_name()), workers)
     usual = {each.shape: (each.blocks.bm, each.blocks.bk) for each in tuned}
     assert usual == {
@@ -99,9 +99,9 @@ def test_a_small_advantage_leaves_the_usual_sizes(
     "cut", [Cut("TL1", 384, Blocks(64, 96, 64)), Cut("TL2", 384, Blocks(64, 192, 32))]
 )
 def test_what_is_multiplied_are_tensors_beside_each_other(cut: Cut, workers: Workers) -> None:
-    trial = tl_tuning._Trial(cut.name, SPEC, find_target(), workers)
+    trial = lookup_trial.LookUpTrial(cut.name, SPEC, find_target(), workers)
     memory, shape = trial._memory, (256, 384)
-    size = tl_tuning._data_bytes(cut.name, shape)
+    size = lookup_trial.data_bytes(cut.name, shape)
     copies = trial._n_bytes // size
     assert copies > 1
     units = np.concatenate([trial._units(shape, cut, number) for number in range(copies)])

@@ -12,10 +12,12 @@ import pytest
 from bitnet import InvalidArgumentError
 from bitnet.codegen import find_target
 from bitnet.kernels.layouts import TiledLayout
+from bitnet.kernels.lookup import LookUp
 from bitnet.kernels.ternary import Blocking
 from bitnet.program import tuning
 from bitnet.program.tuning import TUNING_FILE, Tuning, read_tunings, tune
 from bitnet.program.workers import Workers
+from bitnet.quant.tl_config import Blocks, Cut
 from tests.program.random_models import spec
 
 
@@ -127,3 +129,27 @@ def test_other_code_is_measured_anew_and_what_it_measured_forgotten(
     tune(spec(), find_target(), Workers(1))
     assert all(key.endswith("of other cod") for key in read_tunings())
     assert len(read_tunings()) == 1
+
+
+LOOK_UP = LookUp("TL1", (Cut("TL1", 256, Blocks(64, 64, 32)), Cut("TL1", 384, Blocks(64, 64, 32))))
+
+
+def test_look_ups_in_place_take_part() -> None:
+    target, workers = find_target(), Workers(1)
+    if not target.has_lookup16:
+        pytest.skip(f"{target.name} has no look-up in tables of 16 bytes")
+    shape = replace(spec(), hidden_size=256, ffn_size=384, n_heads=4, n_kv_heads=1, head_dim=64)
+    assert tune(shape, target, workers, look_up=LOOK_UP).weights_per_s["tl1"] > 0
+    assert "tl1" not in tune(shape, target, workers).weights_per_s
+    assert len(read_tunings()) == 2
+
+
+@pytest.mark.parametrize(("look_ups", "layout"), [(0.9, "b3"), (1.0, "tl1")])
+def test_look_ups_in_place_are_taken_when_they_are_not_slower(
+    monkeypatch: pytest.MonkeyPatch, look_ups: float, layout: str
+) -> None:
+    monkeypatch.setattr(tuning, "_weights_per_second", lambda *_: 1.0)
+    monkeypatch.setattr(tuning, "_look_ups_per_second", lambda *_: look_ups)
+    for _ in range(2):  # measured, and as it was kept
+        assert tune(spec(), find_target(), Workers(1), look_up=LOOK_UP).layout == layout
+    assert tune(spec(), find_target(), Workers(1), "2bit", LOOK_UP).layout == "2bit"
