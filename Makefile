@@ -66,7 +66,7 @@ arm-neon: arm-root
 arm-root: $(ARM)/root.stamp
 
 parity: parity-venv
-	$(PARITY)/bin/python -m pytest -rsfE tests/parity tests/training
+	$(PARITY)/bin/python -m pytest -rsfE -n auto --dist loadfile tests/parity tests/training
 
 parity-venv: $(PARITY)/torch.stamp
 

@@ -56,7 +56,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_hidden_states_are_what_the_head_reads(target: Target) -> None:
-    for case in (CASES["certified"], CASES["q8_0 as stored"], Case(NARROW, "f16", "f16", "f16")):
+    for case in (CASES["certified"], CASES["q8_0 as stored"]):
         steps, sequence = stepper(case, target, threads=2), KVSequence()
         tokens = prompt()[:LENGTH]
         first = steps.hidden_states([Chunk(sequence, tokens[:9], range(9))])
