@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from bitnet.conversion import Target, convert
 from bitnet.formats.gguf import GGUFFile
 from bitnet.formats.gguf_writer import TensorData, write_gguf
 from bitnet.models import open_checkpoint
 from bitnet.quant.tiled import TiledName
-from tests.models.conftest import as_type
 
 FOLDER = "Hugging Face folder"
 FLOATS = ("F32", "F16", "BF16")
@@ -58,11 +58,19 @@ def write_floats(source: Path, out: Path, kind: str) -> None:
             if name in checkpoint.spec.ternary_shapes():
                 tensor = checkpoint.ternary(name)
                 values = tensor.codes(0, info.shape[0]).astype(np.float32) - 1
-                data = as_type(values * np.float32(tensor.scale), kind)
+                data = _as_floats(values * np.float32(tensor.scale), kind)
                 tensors.append(TensorData(name, info.shape, kind, data))
             else:
                 tensors.append(TensorData(name, info.shape, info.type, file.data(name)))
         write_gguf(out, file.metadata.stored, tensors)
+
+
+def _as_floats(values: npt.NDArray[np.float32], kind: str) -> npt.NDArray[Any]:
+    """Rounded to nearest."""
+    if kind == "BF16":
+        bits = values.view(np.uint32)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    return values.astype({"F16": np.float16, "F32": np.float32}[kind])
 
 
 def same_scales(one: Path, other: Path) -> bool:

@@ -85,7 +85,7 @@ def convert(
 
         bitnet convert model.gguf model-i2s.gguf --to i2_s --split-size 2G
 
-    bitnet convert model.gguf folder --to hf
+        bitnet convert model.gguf folder --to hf
     """
     max_file_bytes = options.size("--split-size", split_size)
     _check(out, force, max_file_bytes)
@@ -106,7 +106,7 @@ def convert(
 
 
 def quantize_embeddings(
-    source: options.SourceArgument,
+    source: options.SourceFileArgument,
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="GGUF file to write.", show_default=False)
     ],

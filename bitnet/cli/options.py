@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,24 +44,20 @@ ModelPath = Annotated[
         autocompletion=stored_names,
     ),
 ]
-ModelArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="GGUF file, Hugging Face folder, or a name of `bitnet list`.",
+
+
+def _model_argument(metavar: str, kinds: str) -> Any:
+    return typer.Argument(
+        metavar=metavar,
+        help=f"{kinds}, or a name of `bitnet list`.",
         show_default=False,
         autocompletion=stored_names,
-    ),
-]
-SourceArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="IN",
-        help="GGUF file, or a name of `bitnet list`.",
-        show_default=False,
-        autocompletion=stored_names,
-    ),
-]
+    )
+
+
+ModelArgument = Annotated[str, _model_argument("MODEL", "GGUF file, Hugging Face folder")]
+SourceArgument = Annotated[str, _model_argument("IN", "GGUF file, Hugging Face folder")]
+SourceFileArgument = Annotated[str, _model_argument("IN", "GGUF file")]
 MaxNewTokens = Annotated[
     int, typer.Option("--max-new-tokens", "-n", help="End after this many new tokens.")
 ]

@@ -16,7 +16,7 @@ from bitnet.store import resolve
 
 
 def repair(
-    source: options.SourceArgument,
+    source: options.SourceFileArgument,
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="GGUF file to write.", show_default=False)
     ],

@@ -78,6 +78,7 @@ def perplexity(
     costs. For example:
 
         bitnet perplexity wiki.txt -m model.gguf --context 512 --save-baseline stored.bin
+
         bitnet perplexity wiki.txt -m model.gguf --context 512 --head q6_k --baseline stored.bin
     """
     text = read_file(file)

@@ -20,17 +20,13 @@ from bitnet.models import open_checkpoint
 from bitnet.program.tl_tuning import TunedBlocks, tune_blocks
 from bitnet.program.workers import Workers, team_size
 from bitnet.quant.tl_config import TLName, write_config
+from bitnet.store import resolve
 
 _KINDS: dict[str, TLName] = {"tl1": "TL1", "tl2": "TL2"}
 
 
 def tune_tl(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL", help="GGUF file or Hugging Face folder.", show_default=False
-        ),
-    ],
+    model: options.ModelArgument,
     kind: Annotated[
         Literal["tl1", "tl2"], typer.Option(help="The type that the tensors are to have.")
     ] = "tl2",
@@ -56,11 +52,12 @@ def tune_tl(
     the sizes, and other layouts may well be faster: compare with `bitnet bench`. For example:
 
         bitnet tune-tl model.gguf --kind tl2 -o kernel_config.ini
+
         bitnet convert model.gguf model-tl2.gguf --to tl2 --tl-config kernel_config.ini
     """
     if out is not None and out.exists() and not force:
         raise InvalidArgumentError(f"{out} exists; --force replaces it")
-    with open_checkpoint(model) as checkpoint:
+    with open_checkpoint(resolve(model)) as checkpoint:
         spec, size = checkpoint.spec, checkpoint.size_bytes
     chosen = find_target(target)
     if warning := busy_warning():
