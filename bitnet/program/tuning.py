@@ -71,8 +71,8 @@ def tune(
         packed, look_up = [x for x in packed if x.name == layout], None
         if not packed:  # used as it is
             return Tuning(layout)
-    # In place first, which is the better one of two that are as fast.
-    layouts: list[_Layout] = [*([look_up] if look_up else []), *packed]
+    # Of two that are as fast the first is kept, and many tokens at once make look-ups slower.
+    layouts: list[_Layout] = [*packed, *([look_up] if look_up else [])]
     key = _key(spec, target, workers.n, layouts)
     known = read_tunings()
     if key not in known:

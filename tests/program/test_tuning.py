@@ -144,8 +144,8 @@ def test_look_ups_in_place_take_part() -> None:
     assert len(read_tunings()) == 2
 
 
-@pytest.mark.parametrize(("look_ups", "layout"), [(0.9, "b3"), (1.0, "tl1")])
-def test_look_ups_in_place_are_taken_when_they_are_not_slower(
+@pytest.mark.parametrize(("look_ups", "layout"), [(1.04, "b3"), (1.2, "tl1")])
+def test_look_ups_in_place_are_taken_when_they_are_faster(
     monkeypatch: pytest.MonkeyPatch, look_ups: float, layout: str
 ) -> None:
     monkeypatch.setattr(tuning, "_weights_per_second", lambda *_: 1.0)
