@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from bitnet.closing import Closing
 from bitnet.engine import Engine, SamplingParams
-from bitnet.engine.pooling import Pooling
 from bitnet.errors import BitNetError, InvalidArgumentError, UnsupportedOperationError
 from bitnet.evaluation import Evaluation, Excerpt, evaluate, whole, windows
 from bitnet.generation import Completion, Generation
+from bitnet.models.spec import Pooling
 from bitnet.program.memory import MemoryBudget
 from bitnet.program.weights import Progress
 

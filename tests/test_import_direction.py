@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "codegen": BASE,
     "kernels": {*BASE, "codegen", "quant"},
     "program": {*BASE, "quant", "models", "codegen", "kernels"},
-    "engine": {*BASE, "program", "kernels"},
+    "engine": {*BASE, "models", "program", "kernels"},
     "generation": {"errors", "engine", "tokenizers"},
     "evaluation": {"errors", "formats", "engine"},
     "model": {

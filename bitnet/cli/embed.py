@@ -13,7 +13,7 @@ import typer
 
 from bitnet import InvalidArgumentError
 from bitnet.cli.options import Loading
-from bitnet.engine.pooling import Pooling
+from bitnet.models.spec import Pooling
 
 _TEXTS_AT_ONCE = 64  # embedded before their vectors are printed
 

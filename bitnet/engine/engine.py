@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bitnet.engine.params import SamplingParams
 from bitnet.engine.passes import Pass, steps
-from bitnet.engine.pooling import Pooled, Pooling
+from bitnet.engine.pooling import Pooled
 from bitnet.engine.request import Request
 from bitnet.engine.sampler import Sampler, exact_logits, token_logprobs
 from bitnet.engine.scheduler import schedule
@@ -29,6 +29,7 @@ from bitnet.errors import (
     ModelMemoryError,
     UnsupportedOperationError,
 )
+from bitnet.models.spec import Pooling
 from bitnet.program.step import Chunk, KVSequence, Stepper
 from bitnet.program.workers import Workers, team_size
 

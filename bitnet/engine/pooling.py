@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from bitnet.errors import GenerationError
-
-# The mean of the hidden states of all tokens, or that of the first or of the last token.
-Pooling = Literal["mean", "cls", "last"]
+from bitnet.models.spec import Pooling
 
 _SMALLEST_LENGTH = 1e-12  # a vector shorter than this is not made longer than 1/1e-12 times
 

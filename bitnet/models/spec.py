@@ -10,7 +10,8 @@ from bitnet.errors import InvalidArgumentError
 
 Activation = Literal["relu2", "silu", "gelu"]
 RopePairing = Literal["halves", "interleaved"]
-# How an embedding model makes one vector of the hidden states of a text.
+# How one vector is made of the hidden states of a text: their mean, or that of the first or of the
+# last token.
 Pooling = Literal["mean", "cls", "last"]
 
 _LIMITS = {

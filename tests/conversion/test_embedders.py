@@ -11,11 +11,11 @@ import pytest
 
 import bitnet
 from bitnet.conversion import Target, convert
-from bitnet.engine.pooling import Pooling
 from bitnet.errors import InvalidArgumentError, UnsupportedModelError
 from bitnet.formats.gguf_writer import TensorData
 from bitnet.formats.safetensors import SafetensorsFolder
 from bitnet.models import open_checkpoint
+from bitnet.models.spec import Pooling
 from tests.embedder_files import HIDDEN, Embedder, Kind, write_tokenizer
 
 IDS = list(range(40, 90))

@@ -16,7 +16,8 @@ from bitnet import (
     ModelClosedError,
     UnsupportedOperationError,
 )
-from bitnet.engine.pooling import Pooled, Pooling
+from bitnet.engine.pooling import Pooled
+from bitnet.models.spec import Pooling
 from tests.embedder_files import END, Embedder
 from tests.kernels.harness import assert_same_bits
 
