@@ -13,6 +13,7 @@ import typer
 
 from bitnet import InvalidArgumentError
 from bitnet.cli.options import Loading
+from bitnet.cli.texts import read_file, split_lines
 from bitnet.models.spec import Pooling
 
 _TEXTS_AT_ONCE = 64  # embedded before their vectors are printed
@@ -74,21 +75,8 @@ def _texts(given: list[str] | None, file: Path | None) -> list[str]:
     if file is None:
         if sys.stdin is None or sys.stdin.isatty():
             raise typer.BadParameter("give one with --text, or --file", param_hint="text")
-        return _lines(sys.stdin.read())
-    try:
-        return _lines(file.read_bytes().decode())
-    except OSError as error:
-        raise InvalidArgumentError(f"cannot read {file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidArgumentError(f"{file} is not UTF-8: {error}") from error
-
-
-def _lines(text: str) -> list[str]:
-    """Lines end with a line feed, and a carriage return before it belongs to the end."""
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+        return split_lines(sys.stdin.read())
+    return split_lines(read_file(file))
 
 
 def _shortest(vector: npt.NDArray[np.float32]) -> list[float]:

@@ -16,7 +16,7 @@ import typer
 import bitnet
 from bitnet.cli.options import Loading
 from bitnet.cli.progress import progress
-from bitnet.cli.tokenize import read_file
+from bitnet.cli.texts import read_file, split_lines
 from bitnet.evaluation import Divergence, Evaluation, Score
 
 # Takes baseline, save_baseline and progress by name.
@@ -59,8 +59,7 @@ def score(
 
         bitnet score prompts.txt -m model.gguf
     """
-    lines = (line.removesuffix("\r") for line in read_file(file).split("\n"))
-    texts = [line for line in lines if line]
+    texts = [line for line in split_lines(read_file(file)) if line]
     with loading.load() as model:
         _report("score", file, model, partial(model.score, texts), reporting)
 

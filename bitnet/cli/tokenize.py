@@ -12,6 +12,7 @@ import typer
 from bitnet import InvalidArgumentError, bundled_model_path
 from bitnet.cli import options
 from bitnet.cli.run import read_prompt, write
+from bitnet.cli.texts import read_file
 from bitnet.models import open_checkpoint
 from bitnet.models.tokenizer_files import open_tokenizer
 from bitnet.store import resolve
@@ -81,16 +82,6 @@ def _read(text: str | None, file: Path | None) -> str:
     if file is None:
         return read_prompt() if text is None else text
     return read_file(file)
-
-
-def read_file(file: Path) -> str:
-    """The text of a file in UTF-8, to its last byte. Raises InvalidArgumentError."""
-    try:
-        return file.read_bytes().decode()
-    except OSError as error:
-        raise InvalidArgumentError(f"cannot read {file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidArgumentError(f"{file} is not UTF-8: {error}") from error
 
 
 def _parse_ids(text: str, tokenizer: Tokenizer) -> list[int]:
