@@ -12,6 +12,7 @@ import numpy as np
 
 from bitnet.formats.gguf import GGUFFile
 from bitnet.formats.gguf_writer import WritableValue
+from bitnet.models.embedders import DOUBT_OF_MEAN, EMBEDDERS, POOLING_TYPES
 from bitnet.models.native import LAYOUT_KEY
 from bitnet.quant import i2s
 from bitnet.tokenizers.special import chat_template_for
@@ -53,7 +54,12 @@ def gguf_faults(file: GGUFFile) -> list[Fault]:
     arch = text_value(file, "general.architecture")
     faults = [*_file_type(file), *_columns(file)]
     if arch is not None:
-        faults += [*_missing_pre(file, arch), *_template(file, arch), *_heads(file, arch)]
+        faults += [
+            *_missing_pre(file, arch),
+            *_template(file, arch),
+            *_heads(file, arch),
+            *_pooling(file, arch),
+        ]
     return faults
 
 
@@ -129,6 +135,12 @@ def _template(file: GGUFFile, arch: str) -> Iterator[Fault]:
     if right is not None and right != present:
         what = "is missing" if present is None else "is a placeholder that never ends a turn"
         yield Fault("template", f"{_TEMPLATE} {what}", {_TEMPLATE: right})
+
+
+def _pooling(file: GGUFFile, arch: str) -> Iterator[Fault]:
+    key = f"{arch}.pooling_type"
+    if arch in EMBEDDERS and int_value(file, key) == POOLING_TYPES["mean"]:
+        yield Fault("pooling", f"{key}: {DOUBT_OF_MEAN}")
 
 
 def _heads(file: GGUFFile, arch: str) -> Iterator[Fault]:

@@ -14,6 +14,7 @@ import typer
 from bitnet import InvalidArgumentError
 from bitnet.cli.options import Loading
 from bitnet.cli.texts import read_file, split_lines
+from bitnet.models.embedders import DOUBT_OF_MEAN
 from bitnet.models.spec import Pooling
 
 _TEXTS_AT_ONCE = 64  # embedded before their vectors are printed
@@ -58,6 +59,8 @@ def embed(
     """
     texts = _texts(text, file)
     with loading.load() as model:
+        if pooling is None and model.config.pooling == "mean" and model.path.is_file():
+            typer.echo(f"warning: {DOUBT_OF_MEAN}: see --pooling", err=True)
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             part = texts[start : start + _TEXTS_AT_ONCE]
             vectors = model.embed([prefix + one for one in part], pooling=pooling)

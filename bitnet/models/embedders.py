@@ -28,6 +28,11 @@ _POOLING_MODES: dict[str, Pooling] = {
 
 # Of GGUF files; 0 is none.
 POOLING_TYPES: dict[Pooling, int] = {"mean": 1, "cls": 2, "last": 3}
+# Microsoft's converter takes "mean" where a folder has no modules.json.
+DOUBT_OF_MEAN = (
+    "the file says mean pooling, as converters do that are not told; published BitNet embedding "
+    "models take the last token"
+)
 
 
 class Traits(TypedDict):

@@ -15,6 +15,7 @@ from bitnet.formats.gguf_writer import TensorData, write_gguf
 from bitnet.quant import i2s
 from bitnet.tokenizers.templates import TEMPLATES
 from tests.checkup.conftest import TOKENIZER, rewrite
+from tests.embedder_files import Embedder
 from tests.models.conftest import make_tiny, write_tiny_gguf
 
 HEADS = "bitnet-b1.58.attention.head_count"
@@ -96,6 +97,16 @@ def test_rows_that_start_inside_a_block_are_told(tmp_path: Path) -> None:
     (fault,) = faults(path)
     assert fault.name == "columns"
     assert "blk.0.ffn_down.weight, have rows of 96 weights" in fault.text
+
+
+@pytest.mark.parametrize(("number", "names"), [(1, ["pooling"]), (3, [])])
+def test_mean_pooling_of_an_embedding_model_is_doubted(
+    tmp_path: Path, number: int, names: list[str]
+) -> None:
+    path = Embedder("qwen3").write_gguf(tmp_path / "model.gguf", pooling=number)
+    found = faults(path)
+    assert [fault.name for fault in found] == names
+    assert not any(fault.changes for fault in found)
 
 
 def test_metadata_of_other_types_is_no_fault(path: Path) -> None:

@@ -39,6 +39,14 @@ def test_json_has_the_text_without_its_prefix(run: Run, embedder: Path) -> None:
         )
 
 
+def test_mean_pooling_that_nobody_may_have_chosen_is_doubted(run: Run, tmp_path: Path) -> None:
+    path = Embedder("qwen3").write_gguf(tmp_path / "mean.gguf", pooling=1)
+    doubted = run("embed", "-m", path, "--text", "one")
+    chosen = run("embed", "-m", path, "--text", "one", "--pooling", "mean")
+    assert "warning: the file says mean pooling" in doubted.stderr
+    assert (chosen.stderr, chosen.stdout) == ("", doubted.stdout)
+
+
 def test_pooling_may_be_chosen(run: Run, embedder: Path) -> None:
     result = run("embed", "-m", embedder, "--text", "one", "--pooling", "mean")
     with bitnet.load(embedder) as model:
