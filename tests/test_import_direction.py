@@ -15,6 +15,11 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "bitnet"
 BASE = {"closing", "errors", "config", "log", "strict_json"}
+# From files to the program that runs them.
+PROGRAMS = {
+    *BASE,
+    *("quant", "formats", "tokenizers", "models", "codegen", "kernels", "program"),
+}
 MAY_IMPORT = {
     "closing": set(),
     "errors": set(),
@@ -52,28 +57,8 @@ MAY_IMPORT = {
         "engine",
         "model",
     },
-    "conversion": {
-        *BASE,
-        "quant",
-        "formats",
-        "tokenizers",
-        "models",
-        "codegen",
-        "kernels",
-        "program",
-    },
-    "checkup": {
-        *BASE,
-        "quant",
-        "formats",
-        "tokenizers",
-        "models",
-        "codegen",
-        "kernels",
-        "program",
-        "conversion",
-        "bench",
-    },
+    "conversion": PROGRAMS,
+    "checkup": {*PROGRAMS, "conversion", "bench"},
     "bench": {*BASE, "quant", "models", "codegen", "kernels", "program", "loading"},
 }
 ANYTHING = {"__init__", "__main__", "cli", "server", "embed"}

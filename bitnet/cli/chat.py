@@ -29,8 +29,8 @@ def chat(
         str | None,
         typer.Option(help="Instructions that come before the conversation.", show_default=False),
     ] = None,
-    loading: Loading = Loading(),  # noqa: B008  # frozen, as the other is
-    sampling: Sampling = Sampling(),  # noqa: B008
+    loading: Loading = Loading(),
+    sampling: Sampling = Sampling(),
 ) -> None:
     """Talk with a model that has a chat template.
 

@@ -14,7 +14,6 @@ from bitnet.conversion import Target
 from bitnet.conversion.output import files_to_replace
 from bitnet.conversion.tables import TableType
 from bitnet.errors import InvalidArgumentError
-from bitnet.quant.i2s import SourceLayout
 from bitnet.quant.tiled import TiledName
 from bitnet.store import resolve
 
@@ -48,13 +47,7 @@ def convert(
             "the two shall differ."
         ),
     ] = "as-is",
-    source_layout: Annotated[
-        SourceLayout,
-        typer.Option(
-            help="arm64 for I2_S that an ARM build of bitnet.cpp has written, in blocks of 64 "
-            "weights: files do not show it."
-        ),
-    ] = "x86",
+    source_layout: options.SourceLayoutOption = "x86",
     tl_config: Annotated[
         Path | None,
         typer.Option(

@@ -49,7 +49,7 @@ def embed(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print objects with text and embedding.")
     ] = False,
-    loading: Loading = Loading(),  # noqa: B008  # frozen
+    loading: Loading = Loading(),
 ) -> None:
     """Print the embedding of each text, a vector of length 1, as a line of JSON.
 

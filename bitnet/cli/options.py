@@ -18,6 +18,7 @@ from bitnet.kernels.layouts import LayoutName
 from bitnet.model import Options
 from bitnet.models.expectations import check_format, check_quantization
 from bitnet.program.plan import HeadKind
+from bitnet.quant.i2s import SourceLayout
 from bitnet.store import models
 from bitnet.tokenizers.templates import TEMPLATES
 
@@ -58,6 +59,14 @@ def _model_argument(metavar: str, kinds: str) -> Any:
 ModelArgument = Annotated[str, _model_argument("MODEL", "GGUF file, Hugging Face folder")]
 SourceArgument = Annotated[str, _model_argument("IN", "GGUF file, Hugging Face folder")]
 SourceFileArgument = Annotated[str, _model_argument("IN", "GGUF file")]
+SourceLayoutOption = Annotated[
+    SourceLayout,
+    typer.Option(
+        "--source-layout",
+        help="arm64 for I2_S that an ARM build of bitnet.cpp has written, in blocks of 64 weights: "
+        "files do not show it.",
+    ),
+]
 MaxNewTokens = Annotated[
     int, typer.Option("--max-new-tokens", "-n", help="End after this many new tokens.")
 ]

@@ -11,7 +11,6 @@ from bitnet.checkup.repair import find_repairs, write_repaired
 from bitnet.cli import options
 from bitnet.cli.progress import progress
 from bitnet.errors import printable
-from bitnet.quant.i2s import SourceLayout
 from bitnet.store import resolve
 
 
@@ -23,13 +22,7 @@ def repair(
     apply: Annotated[
         bool, typer.Option("--apply", help="Write OUT; without it, only tell what is to be done.")
     ] = False,
-    source_layout: Annotated[
-        SourceLayout,
-        typer.Option(
-            help="arm64 for I2_S that an ARM build of bitnet.cpp has written, in blocks of 64 "
-            "weights: files do not show it."
-        ),
-    ] = "x86",
+    source_layout: options.SourceLayoutOption = "x86",
 ) -> None:
     """Tell what can be repaired in a GGUF file and, with --apply, write one without these faults.
 

@@ -22,8 +22,8 @@ def run(
             show_default=False,
         ),
     ] = None,
-    loading: Loading = Loading(),  # noqa: B008  # frozen, as the other is
-    sampling: Sampling = Sampling(),  # noqa: B008
+    loading: Loading = Loading(),
+    sampling: Sampling = Sampling(),
 ) -> None:
     """Continue a prompt.
 

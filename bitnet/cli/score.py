@@ -49,7 +49,7 @@ class Reporting:
 
 def score(
     file: _File,
-    loading: Loading = Loading(),  # noqa: B008  # frozen, as the other is
+    loading: Loading = Loading(),
     reporting: Reporting = Reporting(),
 ) -> None:
     """Tell how well a model predicts the texts in FILE, one a line.
@@ -66,7 +66,7 @@ def score(
 
 def perplexity(
     file: _File,
-    loading: Loading = Loading(),  # noqa: B008
+    loading: Loading = Loading(),
     reporting: Reporting = Reporting(),
 ) -> None:
     """Tell how well a model predicts the one long text in FILE, in windows of --context tokens.

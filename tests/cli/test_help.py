@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from bitnet.cli.app import COMMANDS, app
@@ -18,9 +19,10 @@ ALL = [(name,) for name in COMMANDS] + [("config", "show"), ("config", "path")]
 
 
 def test_every_command_is_known_here() -> None:
-    group = typer.main.get_command(app)
-    assert set(group.commands) == {path[0] for path in ALL}  # type: ignore[attr-defined]
-    config = group.commands["config"]  # type: ignore[attr-defined]
+    group = typer.main.get_group(app)
+    assert set(group.commands) == {path[0] for path in ALL}
+    config = group.commands["config"]
+    assert isinstance(config, TyperGroup)
     assert {("config", name) for name in config.commands} == {p for p in ALL if len(p) > 1}
 
 

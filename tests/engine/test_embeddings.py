@@ -93,7 +93,7 @@ def test_begin_and_end_of_text_are_the_models_own(folder: Path) -> None:
 
 def test_what_is_asked_in_vain_is_refused(folder: Path, model: bitnet.Model) -> None:
     with pytest.raises(InvalidArgumentError, match="mean, cls, last, not 'max'"):
-        model.embed("a", pooling="max")  # type: ignore[arg-type]
+        model.embed("a", pooling="max")  # type: ignore[arg-type]  # that is the point
     with pytest.raises(ContextLengthExceededError, match="text 1 has 513 tokens, not 1 to 512"):
         model.embed(["a", "a" * 512])
     with pytest.raises(UnsupportedOperationError, match="no output head, so it writes no text"):

@@ -13,8 +13,10 @@ from huggingface_hub import constants, file_download
 
 from bitnet.store import StoredModel, local, parse_name
 from bitnet.store import hub as fetching
-from tests.cli.conftest import run  # noqa: F401  # a fixture
+from tests.cli.conftest import run
 from tests.fake_hub import FakeHub, Handler
+
+__all__ = ["run"]  # a fixture
 
 Pull = Callable[[str], StoredModel]
 
